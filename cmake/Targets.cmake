@@ -1,0 +1,23 @@
+# Flags shared by every target of ours, and the helpers that find sources and tests by themselves.
+find_program(CCACHE ccache)
+if(CCACHE)
+  set(CMAKE_C_COMPILER_LAUNCHER ${CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})
+endif()
+
+add_library(vmsrs_flags INTERFACE)
+target_include_directories(vmsrs_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(vmsrs_flags INTERFACE -Wall -Wextra $<$<BOOL:${VMSRS_WERROR}>:-Werror>)
+target_compile_definitions(vmsrs_flags INTERFACE _GNU_SOURCE)
+if(VMSRS_SANITIZE)
+  add_compile_options(-fsanitize=${VMSRS_SANITIZE} -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${VMSRS_SANITIZE})
+endif()
+
+# vmsrs_gtest(NAME LABEL LIBS...): one test program from NAME.cpp in the calling directory; its cases go to CTest by themselves.
+function(vmsrs_gtest name label)
+  add_executable(${name} ${name}.cpp)
+  target_link_libraries(${name} PRIVATE vmsrs_flags GTest::gtest GTest::gtest_main Threads::Threads ${ARGN})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  gtest_discover_tests(${name} TEST_PREFIX "${label}." DISCOVERY_TIMEOUT 60 PROPERTIES LABELS ${label} TIMEOUT 300)
+endfunction()
