@@ -1,0 +1,159 @@
+// The guest's memory: one reserved region in which guest virtual address == guest physical address
+// == host virtual address, so that a system call's checked pointer needs no translation.
+//
+//   guest address                    backed by
+//   0x20_0000 .. 0x4000_0000         low window (non-PIE programs and their brk)    memfd offset =
+//   address 0x10_4000_0000 .. end            high window (PIE, libraries, stacks, mmap)     memfd
+//   offset = address - kHighBase tags: high base + size .. +size  owner tags of the store, one word
+//   per word     memfd offset continues
+//
+// The high base is aligned to the (power of two) window size W and starts W's first GiB unused, so
+// that the tag of any guest word is at tag_base + (address & (W - 1)): the low window's tags live
+// where the unused GiB's would.
+//
+// Every page exists twice in the monitor: in the guest's place with the guest's protection (KVM
+// maps that one), and in the *alias*, always readable and writable, at an address of the monitor's
+// choice. The guest can never name the alias. Memory given back by munmap is remapped PROT_NONE,
+// never unmapped: no mapping of the monitor can land in the region.
+//
+// Thread-safe. VMA changes take the lock exclusively, look-ups shared.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <shared_mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "vmm/error.hpp"
+#include "vmm/guest_addr.hpp"
+
+namespace vmm {
+
+inline constexpr uint64_t kLowBase = 0x10000;
+inline constexpr uint64_t kLowEnd = 0x4000'0000;
+inline constexpr uint64_t kHighBase = 0x10'0000'0000;
+
+enum class Backing { kMemfd, kSharedFile };
+enum class Access { kRead, kWrite };
+
+struct Vma {
+  GuestAddr start, end;
+  int prot = 0;  // PROT_*
+  Backing backing = Backing::kMemfd;
+  std::string name;  // path or [heap], [stack]…
+  uint64_t file_offset = 0;
+};
+
+class AddressSpace {
+ public:
+  struct Config {
+    uint64_t window =
+        8ULL << 30;  // power of two, 2 GiB .. 8 GiB: high window + as much again for tags
+  };
+  static Result<std::unique_ptr<AddressSpace>> create(Config const& config);
+  ~AddressSpace();
+  AddressSpace(AddressSpace const&) = delete;
+  AddressSpace& operator=(AddressSpace const&) = delete;
+
+  // ---- checks ----
+  // Whether [addr, addr + size) lies wholly in one guest window (no wrap-around, not in the tags or
+  // beyond). Says nothing about what is mapped there. size 0 is fine anywhere in a window.
+  [[nodiscard]] bool contains(GuestAddr addr, uint64_t size) const noexcept;
+  // A host pointer for a system call's buffer of `size` bytes: the alias where one memfd-backed VMA
+  // run with the needed protection covers it all (immune to pages being taken away), else the
+  // guest's own address if it is inside the windows (the kernel then answers EFAULT or a short
+  // count as Linux would), else nullptr: the caller returns -EFAULT. Pages away in the range are
+  // brought back first.
+  [[nodiscard]] void* buffer(GuestAddr addr, uint64_t size, Access access);
+
+  // ---- copies that never fault the monitor; they honour the guest's protection; bytes away are
+  // brought back first ----
+  [[nodiscard]] bool read(GuestAddr from, void* to, uint64_t size);
+  [[nodiscard]] bool write(GuestAddr to, void const* from, uint64_t size);
+  template <class T>
+  [[nodiscard]] bool read(GuestAddr from, T& value) {
+    return read(from, &value, sizeof value);
+  }
+  template <class T>
+  [[nodiscard]] bool write(GuestAddr to, T const& value) {
+    return write(to, &value, sizeof value);
+  }
+  // A NUL-terminated string of at most max bytes; errno-style: 0, EFAULT or ENAMETOOLONG.
+  [[nodiscard]] int read_string(GuestAddr from, std::string& to, uint64_t max = 4096);
+
+  // ---- the guest's memory calls; results as the kernel's (address or -errno) ----
+  int64_t mmap(GuestAddr hint, uint64_t size, int prot, int flags, int host_fd, uint64_t offset,
+               std::string name);
+  int64_t munmap(GuestAddr addr, uint64_t size);
+  int64_t mprotect(GuestAddr addr, uint64_t size, int prot);
+  int64_t mremap(GuestAddr old, uint64_t old_size, uint64_t new_size, int flags, GuestAddr fixed);
+  int64_t madvise(GuestAddr addr, uint64_t size, int advice);
+  int64_t brk(GuestAddr addr);
+  void set_brk_start(GuestAddr addr);
+
+  [[nodiscard]] std::vector<Vma> vmas() const;  // a copy, in address order
+  [[nodiscard]] uint64_t mapped_bytes() const;
+
+  // ---- for the layer above ----
+  // Address of the alias of a memfd-backed guest address, nullptr outside. Always readable and
+  // writable; it ignores the guest's protection and pages away. Valid for the life of the
+  // AddressSpace.
+  [[nodiscard]] std::byte* alias(GuestAddr addr) const noexcept;
+  [[nodiscard]] int memfd() const noexcept { return memfd_; }
+  struct Piece {
+    GuestAddr guest_base;
+    uint64_t size, memfd_offset;
+  };
+  [[nodiscard]] std::vector<Piece> pieces()
+      const;  // how the memfd maps to guest addresses (windows and tags)
+  [[nodiscard]] uint64_t tag_base() const noexcept { return kHighBase + window_; }
+  [[nodiscard]] uint64_t address_mask() const noexcept { return window_ - 1; }
+  // Memory for structures shared with libsrs (slots, rings): guest-readable and -writable, never
+  // given to the guest's own munmap or mprotect (EINVAL / EPERM there).
+  [[nodiscard]] Result<GuestAddr> map_shared_area(uint64_t size, std::string name);
+
+  // Pages away: no guest access succeeds there (it becomes a fault at the vCPU) until they are
+  // back. Pages must be memfd-backed. Coalesces neighbours into one mprotect. on_missing is called,
+  // with no lock held, when the monitor itself needs a page that is away; it must bring it back.
+  void take_away(std::span<GuestAddr const> pages);
+  void bring_back(std::span<GuestAddr const> pages);
+  [[nodiscard]] bool is_away(GuestAddr page) const;
+  [[nodiscard]] uint64_t away_count() const noexcept {
+    return away_count_.load(std::memory_order_acquire);
+  }
+  void set_missing_handler(std::function<void(GuestRange)> handler) {
+    on_missing_ = std::move(handler);
+  }
+
+ private:
+  AddressSpace() = default;
+  using Map = std::map<uint64_t, Vma>;
+  [[nodiscard]] bool covered(uint64_t start, uint64_t end, int need, bool memfd_only) const;
+  void split_at(uint64_t at);
+  void erase_range(uint64_t start, uint64_t end);
+  int host_protect(uint64_t start, uint64_t end, int prot);
+  [[nodiscard]] bool locked_area(uint64_t start, uint64_t end) const;
+  [[nodiscard]] uint64_t find_free(uint64_t size, uint64_t below) const;
+  int64_t map_locked(uint64_t start, uint64_t size, int prot, int flags, int host_fd,
+                     uint64_t offset, std::string name);
+  void discard(uint64_t start, uint64_t end);
+  [[nodiscard]] uint64_t memfd_offset(uint64_t addr) const noexcept;
+  void need(GuestRange range);
+
+  mutable std::shared_mutex mutex_;
+  Map vmas_;
+  std::map<uint64_t, uint64_t> away_;  // start → end of runs of pages away
+  std::atomic<uint64_t> away_count_{0};
+  std::function<void(GuestRange)> on_missing_;
+  std::vector<GuestRange> locked_;
+  uint64_t window_ = 0;
+  uint64_t brk_start_ = 0, brk_ = 0;
+  int memfd_ = -1;
+  std::byte* alias_ = nullptr;
+};
+
+}  // namespace vmm

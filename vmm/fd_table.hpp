@@ -1,0 +1,83 @@
+// The guest's file descriptors: virtual numbers that name typed open-file objects of the monitor.
+// No guest number ever reaches the host: what a call gets is the object's host fd, so close_range,
+// dup2, epoll or SCM_RIGHTS cannot touch the monitor's own descriptors.
+//
+// Thread-safe. A look-up returns a reference that keeps the host fd open until dropped, so that a
+// close() by another thread never lets a host call hit a recycled number.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "vmm/error.hpp"
+
+namespace vmm {
+
+// An open file description as the guest sees it (shared by dup'ed numbers). Owns its host fd.
+class OpenFile {
+ public:
+  enum class Kind : uint8_t {
+    kFile,
+    kDirectory,
+    kPipe,
+    kSocket,
+    kEventFd,
+    kTimerFd,
+    kEpoll,
+    kSignalFd,
+    kInotify,
+    kMemFd,
+    kSynthetic,
+    kOther
+  };
+  OpenFile(Kind kind, int host_fd, std::string path)
+      : kind_(kind), host_fd_(host_fd), path_(std::move(path)) {}
+  virtual ~OpenFile();
+  OpenFile(OpenFile const&) = delete;
+  OpenFile& operator=(OpenFile const&) = delete;
+  [[nodiscard]] Kind kind() const noexcept { return kind_; }
+  [[nodiscard]] int host_fd() const noexcept { return host_fd_; }
+  [[nodiscard]] std::string const& path() const noexcept { return path_; }
+
+ private:
+  Kind kind_;
+  int host_fd_;
+  std::string path_;
+};
+
+using FileRef = std::shared_ptr<OpenFile>;
+
+class FdTable {
+ public:
+  // Takes over the monitor's standard streams 0, 1, 2 (as duplicates; a closed one stays closed for
+  // the guest).
+  void adopt_standard_streams();
+  [[nodiscard]] FileRef get(int fd) const;  // null: EBADF
+  // The lowest free number >= minimum; -EMFILE past the guest's RLIMIT_NOFILE.
+  int install(FileRef file, bool cloexec, int minimum = 0);
+  int install_at(int fd, FileRef file, bool cloexec);  // replaces what is there; fd or -errno
+  bool close(int fd);                                  // false: EBADF
+  [[nodiscard]] bool cloexec(int fd) const;
+  void set_cloexec(int fd, bool on);
+  [[nodiscard]] std::vector<int> open_numbers() const;
+  void set_limit(uint64_t limit);
+  [[nodiscard]] uint64_t limit() const;
+
+ private:
+  struct Entry {
+    FileRef file;
+    bool cloexec = false;
+  };
+  mutable std::mutex mutex_;
+  std::vector<Entry> entries_;
+  uint64_t limit_ = 1024;
+};
+
+// Wraps a host fd just opened; finds out its kind with fstat. Moves it to a high number (monitor
+// fds live there).
+FileRef adopt_host_fd(int host_fd, std::string path = {});
+
+}  // namespace vmm

@@ -1,0 +1,68 @@
+// What the layer above may hear and decide. The monitor knows nothing of recovery: with no hooks
+// installed, a fault goes to the guest's own handler or ends it, and hypercalls answer -ENOSYS.
+//
+// Every hook is called on the host thread of the guest thread concerned, in state kMonitor, with no
+// lock of the monitor held. on_process_start runs before any guest code.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "vmm/guest_addr.hpp"
+#include "vmm/syscall.hpp"
+
+namespace vmm {
+
+class Process;
+class Thread;
+
+enum class FaultKind : uint8_t {
+  kPage,          // access to memory that is not mapped or not allowed so
+  kProtection,    // #GP: non-canonical address, privileged instruction
+  kDivide,        // #DE
+  kIllegal,       // #UD
+  kAlignment,     // #AC
+  kFloat,         // #MF, #XM
+  kStackSegment,  // #SS
+  kBreakpoint,    // #BP, #DB
+  kFatalSignal,   // the thread sent itself a signal whose default action ends the process (abort)
+  kForced         // Thread was asked to fault by the layer above (a deadline)
+};
+
+enum class FaultAccess : uint8_t { kUnknown, kRead, kWrite, kExecute };
+
+struct Fault {
+  FaultKind kind = FaultKind::kPage;
+  FaultAccess access = FaultAccess::kUnknown;
+  GuestAddr address;         // of the access, where known
+  uint32_t access_size = 0;  // bytes, 0: unknown
+  bool mapped = false;       // kPage: something is mapped there, but not for this access
+  int signal = 0;            // what Linux would send
+  int code = 0;              // its si_code
+};
+
+enum class FaultVerdict {
+  kPassOn,  // not mine: the guest's own handler, or death
+  kResume   // the thread goes on with its (perhaps changed) registers
+};
+
+class Hooks {
+ public:
+  virtual ~Hooks() = default;
+  virtual void on_process_start(Process&) {}
+  virtual void on_process_end(Process&) {}
+  virtual void on_thread_start(Thread&) {}
+  virtual void on_thread_end(Thread&) {}
+  virtual FaultVerdict on_fault(Thread&, Fault const&) { return FaultVerdict::kPassOn; }
+  // A denied access to pages that were taken away: bring them back (AddressSpace::bring_back).
+  // False: not mine.
+  virtual bool on_missing_pages(Thread*, GuestRange) { return false; }
+  // Numbers from SRS_HC_BASE up. -ENOSYS: not mine.
+  virtual int64_t on_hypercall(Thread&, SyscallArgs const&);
+  // Around each system call that reaches the host; `out` is the guest memory that it may write.
+  virtual void on_syscall_enter(Thread&, SyscallArgs const&, std::span<GuestRange const> /*out*/) {}
+  virtual void on_syscall_exit(Thread&, SyscallArgs const&, int64_t /*result*/) {}
+  [[nodiscard]] virtual bool wants_syscalls() const { return false; }
+};
+
+}  // namespace vmm

@@ -1,0 +1,76 @@
+// The guest process: its memory, fds, signals and threads, and the means to pause them all.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "vmm/address_space.hpp"
+#include "vmm/error.hpp"
+#include "vmm/fd_table.hpp"
+#include "vmm/hooks.hpp"
+#include "vmm/signals.hpp"
+#include "vmm/stats.hpp"
+#include "vmm/thread.hpp"
+
+namespace vmm {
+
+inline constexpr int kVirtualPid = 1000;  // the guest's pid; its main thread's tid
+
+class Process {
+ public:
+  virtual ~Process() = default;
+  [[nodiscard]] AddressSpace& memory() noexcept { return *memory_; }
+  [[nodiscard]] FdTable& fds() noexcept { return *fds_; }
+  [[nodiscard]] ProcessSignals& signals() noexcept { return signals_; }
+  [[nodiscard]] Hooks& hooks() noexcept { return *hooks_; }
+  [[nodiscard]] Stats& stats() noexcept { return stats_; }
+  [[nodiscard]] static int pid() noexcept { return kVirtualPid; }
+
+  // Calls `f` for each live thread (the set is stable during the call; f must not start or end
+  // threads).
+  void for_each_thread(std::function<void(Thread&)> const& f);
+  // Calls `f` if the thread lives; false: no such thread.
+  bool with_thread(int tid, std::function<void(Thread&)> const& f);
+  [[nodiscard]] unsigned thread_count();
+
+  // What the guest was started as, for /proc/self and prctl.
+  std::string exe_path;                 // absolute, symlinks resolved
+  std::vector<std::string> argv, envp;  // as the guest got them
+  std::string command_name;             // PR_SET_NAME of the main thread, 15 characters at most
+
+  // Ends the process: every thread leaves at its next gate. signal != 0: died of it (status 128 +
+  // signal).
+  void exit_group(int code, int signal = 0) noexcept;
+  [[nodiscard]] bool exiting() const noexcept { return exiting_.load(std::memory_order_acquire); }
+
+  // Stops every other thread outside guest code (kBlocked counts as stopped: it is caught at the
+  // gate on its way back). Returns when that holds. Serialised: a second caller waits as if parked.
+  // Must be followed by resume_all() on the same host thread. `self` may be null for a host thread
+  // that is no guest thread.
+  void pause_all(Thread* self);
+  void resume_all();
+
+ protected:
+  Process() = default;
+  std::unique_ptr<AddressSpace> memory_;
+  std::unique_ptr<FdTable> fds_;
+  ProcessSignals signals_;
+  Hooks* hooks_ = nullptr;
+  Stats stats_;
+  std::mutex threads_mutex_;
+  std::map<int, Thread*> threads_;
+  std::atomic<bool> exiting_{false};
+  std::atomic<int> exit_code_{0}, exit_signal_{0};
+  std::atomic<bool> pausing_{false};
+  std::mutex pause_mutex_;
+  std::condition_variable pause_changed_;
+  friend class Thread;
+};
+
+}  // namespace vmm

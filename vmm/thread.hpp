@@ -1,0 +1,92 @@
+// One guest thread: a host thread that owns a vCPU while the guest thread lives.
+//
+// State machine, read by Process::pause_all():
+//   kGuest    in KVM_RUN: a kick brings it out
+//   kMonitor  in a handler: reaches a gate by itself soon
+//   kBlocked  inside an interruptible host call: touches guest memory only through buffers it
+//   announced kParked   at a gate, waiting for resume
+// Every way from kMonitor or kBlocked to kGuest, and out of kBlocked, goes through gate().
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <span>
+
+#include "vmm/guest_addr.hpp"
+#include "vmm/registers.hpp"
+#include "vmm/signals.hpp"
+#include "vmm/syscall.hpp"
+
+namespace vmm {
+
+class AddressSpace;
+class FdTable;
+class Process;
+class Vcpu;
+
+enum class RunState : int { kGuest, kMonitor, kBlocked, kParked };
+
+class Thread {
+ public:
+  virtual ~Thread() = default;
+
+  [[nodiscard]] Process& process() const noexcept { return process_; }
+  [[nodiscard]] AddressSpace& memory() const noexcept;
+  [[nodiscard]] FdTable& fds() const noexcept;
+  [[nodiscard]] ThreadSignals& signals() noexcept { return signals_; }
+  [[nodiscard]] int tid() const noexcept { return tid_; }  // virtual
+
+  // The guest's general registers as of the last exit; what is changed here is what the guest goes
+  // on with. Only the thread itself, or anybody while it is parked.
+  [[nodiscard]] Registers& regs() noexcept { return regs_; }
+  // x87/SSE/AVX state in XSAVE layout (Intel SDM vol. 1 chapter 13), 4096 bytes at most: costs an
+  // ioctl each.
+  virtual bool get_xsave(std::span<std::byte> to) = 0;
+  virtual bool set_xsave(std::span<std::byte const> from) = 0;
+
+  // A host system call that may block. Interrupted by a kick: the call did not happen and
+  // kRestartSys comes back (never a lost wake-up: the check and the entry into the kernel are one
+  // restartable sequence). Otherwise value or -errno.
+  int64_t block_in(long nr, uint64_t a0 = 0, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0,
+                   uint64_t a4 = 0, uint64_t a5 = 0);
+  // CLOCK_MONOTONIC ns at which the present (perhaps restarted) call must give up; 0: not set.
+  // Cleared by dispatch() when the call really ends.
+  [[nodiscard]] int64_t& restart_deadline() noexcept { return restart_deadline_; }
+
+  // Makes the thread leave KVM_RUN or block_in() soon and look at its pending work. Any thread may
+  // call it.
+  void kick() noexcept;
+  [[nodiscard]] RunState state() const noexcept { return state_.load(std::memory_order_acquire); }
+
+  // Memory that the present call will write, for the layer above; valid from system-call entry to
+  // exit.
+  static constexpr unsigned kMaxRanges = 16;
+  [[nodiscard]] std::span<GuestRange const> out_ranges() const noexcept {
+    return {ranges_.data(), range_count_};
+  }
+  void announce_out(GuestRange range) noexcept {
+    if (range_count_ < kMaxRanges && range.size != 0) ranges_[range_count_++] = range;
+  }
+
+  void* user_data = nullptr;  // of the layer above (hooks)
+
+ protected:
+  Thread(Process& process, int tid) : process_(process), tid_(tid) {}
+
+  Process& process_;
+  int tid_;
+  Registers regs_{};
+  ThreadSignals signals_;
+  std::atomic<RunState> state_{RunState::kMonitor};
+  std::atomic<bool> kicked_{false};
+  int64_t restart_deadline_ = 0;
+  std::array<GuestRange, kMaxRanges> ranges_{};
+  unsigned range_count_ = 0;
+  std::atomic<int> host_tid_{0};
+  uint8_t volatile* immediate_exit_ = nullptr;  // of the vCPU's run page
+
+  friend class Process;
+  friend struct KickSignal;
+};
+
+}  // namespace vmm
