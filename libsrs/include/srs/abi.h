@@ -4,14 +4,17 @@
  * Everything in `struct srs_slot` and in a ring lives in guest memory: the host clamps and checks what it reads
  * there and never trusts it for its own safety.
  *
- * How a store is logged (docs/store.md has the proof sketch):
+ * How a store is logged (the code is srs/log.h; docs/store.md has the proof sketch):
  *   1. tag = *srs_tag(word); if it is this scope's and covers the bytes, just store: nothing to log.
- *   2. slot->pending_value/-mask = what the word will hold; the record's index is announced in slot->pending.
- *   3. exchange the tag for {owner, seq+1, mask}; the old tag is `prev`.
- *   4. fill the record {addr, mask, old value, prev}, then publish it by advancing slot->head (release).
+ *   2. slot->pending_value = what the word will hold; the record's index is announced in slot->pending.
+ *   3. old = *word; fill the record {addr, mask, old, tag}; exchange the tag for {owner, seq+1, mask} by
+ *      compare-and-swap: it fails, and 3 begins again, if another thread or the host's undo came between.
+ *      (So `old` and the previous tag belong together, and a load that faults changes nothing.)
+ *   4. publish the record by advancing slot->head (release).
  *   5. store the value; slot->pending = 0.
- * Between 4 and 5 the record exists and the store does not: the host tells from pending_value whether memory
- * already holds it. */
+ * Between 3 and 4 the host finds the record, complete, at ring[head]. Between 4 and 5 the record exists and the
+ * store does not: the host tells from pending_value whether memory already holds it. A signal handler that
+ * interrupts these steps finds slot->pending set, and uses SRS_HC_STORE instead of the ring. */
 #ifndef SRS_ABI_H
 #define SRS_ABI_H
 
@@ -53,12 +56,16 @@ enum srs_fetch_op { SRS_OP_ADD = 0, SRS_OP_EXCHANGE = 1, SRS_OP_CAS = 2 };
  *   63          20 19    8 7     0
  *   |    owner    |  seq  |  mask |      owner = slot (10 bits) : scope number (34 bits)
  * mask: bytes of the word that this owner has logged. seq: +1 each time an owner logs; orders the log of a word.
- * Scope number 0 is "outside every scope": its stores are final at once. Tag 0: never stored through libsrs. */
+ * Scope number 0 is "outside every scope": its stores are final at once. Tag 0: never stored through libsrs.
+ * Slot 0 is the host: SRS_OWNER_BUSY while an undo changes the word (a store waits: nanoseconds, in demand mode the
+ * same), SRS_OWNER_RESTORED after it. */
 #define SRS_TAG_MASK_BITS 8
 #define SRS_TAG_SEQ_BITS 12
 #define SRS_TAG_OWNER_SHIFT 20
 #define SRS_NUMBER_BITS 34
 #define SRS_MAX_SLOTS 1024u
+#define SRS_OWNER_BUSY UINT64_C(1)
+#define SRS_OWNER_RESTORED UINT64_C(2)
 
 static inline uint64_t srs_owner(uint64_t slot, uint64_t number) {
   return (slot << SRS_NUMBER_BITS) | number;
@@ -94,8 +101,10 @@ enum srs_record_kind {
   SRS_REC_FREE = 7,   /* addr: block; a = size; takes effect at commit */
   SRS_REC_LOCK = 8,   /* addr: lock; a = enum srs_lock_kind */
   SRS_REC_UNLOCK = 9, /* addr: lock; the lock was really given up */
-  SRS_REC_FINAL = 10, /* addr: lock; isolation `release`: what was written under it is final from here on */
-  SRS_REC_RANGE = 11  /* host only: a system call is writing [addr, addr + a) */
+  SRS_REC_FINAL = 10, /* addr: lock; isolation `release`: what was written since the last RENEW is final */
+  SRS_REC_RANGE = 11, /* host only: a system call is writing [addr, addr + a) */
+  SRS_REC_RENEW = 12  /* a = fresh owner: the innermost scope goes on under it, so that its next store of a word is
+                         logged again. Isolation `release`: at the outermost lock, and after FINAL. */
 };
 
 enum srs_lock_kind { SRS_LOCK_MUTEX = 1, SRS_LOCK_RDLOCK = 2, SRS_LOCK_WRLOCK = 3, SRS_LOCK_NOTED = 4 };
