@@ -33,7 +33,7 @@
 
 namespace vmm {
 
-inline constexpr uint64_t kLowBase = 0x10000;
+inline constexpr uint64_t kLowBase = 0x20'0000;
 inline constexpr uint64_t kLowEnd = 0x4000'0000;
 inline constexpr uint64_t kHighBase = 0x10'0000'0000;
 
@@ -51,8 +51,7 @@ struct Vma {
 class AddressSpace {
  public:
   struct Config {
-    uint64_t window =
-        8ULL << 30;  // power of two, 2 GiB .. 8 GiB: high window + as much again for tags
+    uint64_t window = 8ULL << 30;  // power of two, 2 GiB .. 8 GiB: high window + as much again for tags
   };
   static Result<std::unique_ptr<AddressSpace>> create(Config const& config);
   ~AddressSpace();
@@ -86,8 +85,7 @@ class AddressSpace {
   [[nodiscard]] int read_string(GuestAddr from, std::string& to, uint64_t max = 4096);
 
   // ---- the guest's memory calls; results as the kernel's (address or -errno) ----
-  int64_t mmap(GuestAddr hint, uint64_t size, int prot, int flags, int host_fd, uint64_t offset,
-               std::string name);
+  int64_t mmap(GuestAddr hint, uint64_t size, int prot, int flags, int host_fd, uint64_t offset, std::string name);
   int64_t munmap(GuestAddr addr, uint64_t size);
   int64_t mprotect(GuestAddr addr, uint64_t size, int prot);
   int64_t mremap(GuestAddr old, uint64_t old_size, uint64_t new_size, int flags, GuestAddr fixed);
@@ -108,13 +106,16 @@ class AddressSpace {
     GuestAddr guest_base;
     uint64_t size, memfd_offset;
   };
-  [[nodiscard]] std::vector<Piece> pieces()
-      const;  // how the memfd maps to guest addresses (windows and tags)
+  [[nodiscard]] std::vector<Piece> pieces() const;  // how the memfd maps to guest addresses (windows and tags)
   [[nodiscard]] uint64_t tag_base() const noexcept { return kHighBase + window_; }
   [[nodiscard]] uint64_t address_mask() const noexcept { return window_ - 1; }
   // Memory for structures shared with libsrs (slots, rings): guest-readable and -writable, never
   // given to the guest's own munmap or mprotect (EINVAL / EPERM there).
   [[nodiscard]] Result<GuestAddr> map_shared_area(uint64_t size, std::string name);
+  // Changes the guest's protection of a shared area (the vDSO: read and execute only, once it is filled).
+  void set_area_protection(GuestAddr start, int prot);
+  // The VMA around an address; false: nothing is mapped there.
+  [[nodiscard]] bool find_vma(GuestAddr addr, Vma& out) const;
 
   // Pages away: no guest access succeeds there (it becomes a fault at the vCPU) until they are
   // back. Pages must be memfd-backed. Coalesces neighbours into one mprotect. on_missing is called,
@@ -122,34 +123,31 @@ class AddressSpace {
   void take_away(std::span<GuestAddr const> pages);
   void bring_back(std::span<GuestAddr const> pages);
   [[nodiscard]] bool is_away(GuestAddr page) const;
-  [[nodiscard]] uint64_t away_count() const noexcept {
-    return away_count_.load(std::memory_order_acquire);
-  }
-  void set_missing_handler(std::function<void(GuestRange)> handler) {
-    on_missing_ = std::move(handler);
-  }
+  [[nodiscard]] uint64_t away_count() const noexcept { return away_count_.load(std::memory_order_acquire); }
+  void set_missing_handler(std::function<void(GuestRange)> handler) { on_missing_ = std::move(handler); }
 
  private:
   AddressSpace() = default;
-  using Map = std::map<uint64_t, Vma>;
-  [[nodiscard]] bool covered(uint64_t start, uint64_t end, int need, bool memfd_only) const;
+  [[nodiscard]] std::byte* alias_of(uint64_t addr) const noexcept;
+  [[nodiscard]] bool covered(uint64_t start, uint64_t end, int need, Backing const* backing) const;
+  [[nodiscard]] bool in_windows(uint64_t start, uint64_t end) const noexcept;
+  [[nodiscard]] bool locked_area(uint64_t start, uint64_t end) const noexcept;
+  [[nodiscard]] uint64_t find_free(uint64_t size) const;
+  [[nodiscard]] bool is_free(uint64_t start, uint64_t end) const;
   void split_at(uint64_t at);
-  void erase_range(uint64_t start, uint64_t end);
-  int host_protect(uint64_t start, uint64_t end, int prot);
-  [[nodiscard]] bool locked_area(uint64_t start, uint64_t end) const;
-  [[nodiscard]] uint64_t find_free(uint64_t size, uint64_t below) const;
-  int64_t map_locked(uint64_t start, uint64_t size, int prot, int flags, int host_fd,
-                     uint64_t offset, std::string name);
-  void discard(uint64_t start, uint64_t end);
-  [[nodiscard]] uint64_t memfd_offset(uint64_t addr) const noexcept;
-  void need(GuestRange range);
+  void merge(uint64_t start, uint64_t end);
+  void drop(uint64_t start, uint64_t end);
+  void host_protect(uint64_t start, uint64_t end, int prot);
+  int64_t place(uint64_t start, uint64_t size, int prot, int flags, int host_fd, uint64_t offset, std::string name);
+  int64_t remap_locked(uint64_t old, uint64_t old_size, uint64_t new_size, int flags, uint64_t fixed);
+  void bring_back_missing(GuestAddr addr, uint64_t size);
 
   mutable std::shared_mutex mutex_;
-  Map vmas_;
-  std::map<uint64_t, uint64_t> away_;  // start → end of runs of pages away
+  std::map<uint64_t, Vma> vmas_;       // by start; neighbours that are alike are merged
+  std::map<uint64_t, uint64_t> away_;  // runs of pages away: start → end
   std::atomic<uint64_t> away_count_{0};
   std::function<void(GuestRange)> on_missing_;
-  std::vector<GuestRange> locked_;
+  std::vector<GuestRange> locked_;  // shared areas: never the guest's to change
   uint64_t window_ = 0;
   uint64_t brk_start_ = 0, brk_ = 0;
   int memfd_ = -1;

@@ -33,8 +33,7 @@ class OpenFile {
     kSynthetic,
     kOther
   };
-  OpenFile(Kind kind, int host_fd, std::string path)
-      : kind_(kind), host_fd_(host_fd), path_(std::move(path)) {}
+  OpenFile(Kind kind, int host_fd, std::string path) : kind_(kind), host_fd_(host_fd), path_(std::move(path)) {}
   virtual ~OpenFile();
   OpenFile(OpenFile const&) = delete;
   OpenFile& operator=(OpenFile const&) = delete;

@@ -47,9 +47,8 @@ struct ThreadSignals {
   std::deque<PendingSignal> pending;
   GuestAddr alt_stack;
   uint64_t alt_size = 0;
-  int alt_flags = 2;  // SS_DISABLE
-  std::optional<uint64_t>
-      saved_mask;  // rt_sigsuspend, ppoll…: restored when the handler's frame is made
+  int alt_flags = 2;                   // SS_DISABLE
+  std::optional<uint64_t> saved_mask;  // rt_sigsuspend, ppoll…: restored when the handler's frame is made
 };
 
 // What the run loop must do after a look at the pending signals.

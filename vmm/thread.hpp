@@ -47,8 +47,8 @@ class Thread {
   // A host system call that may block. Interrupted by a kick: the call did not happen and
   // kRestartSys comes back (never a lost wake-up: the check and the entry into the kernel are one
   // restartable sequence). Otherwise value or -errno.
-  int64_t block_in(long nr, uint64_t a0 = 0, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0,
-                   uint64_t a4 = 0, uint64_t a5 = 0);
+  int64_t block_in(long nr, uint64_t a0 = 0, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0, uint64_t a4 = 0,
+                   uint64_t a5 = 0);
   // CLOCK_MONOTONIC ns at which the present (perhaps restarted) call must give up; 0: not set.
   // Cleared by dispatch() when the call really ends.
   [[nodiscard]] int64_t& restart_deadline() noexcept { return restart_deadline_; }
@@ -61,9 +61,7 @@ class Thread {
   // Memory that the present call will write, for the layer above; valid from system-call entry to
   // exit.
   static constexpr unsigned kMaxRanges = 16;
-  [[nodiscard]] std::span<GuestRange const> out_ranges() const noexcept {
-    return {ranges_.data(), range_count_};
-  }
+  [[nodiscard]] std::span<GuestRange const> out_ranges() const noexcept { return {ranges_.data(), range_count_}; }
   void announce_out(GuestRange range) noexcept {
     if (range_count_ < kMaxRanges && range.size != 0) ranges_[range_count_++] = range;
   }

@@ -1,0 +1,152 @@
+// links: vmm
+#include "vmm/address_space.hpp"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+
+#include "vmm/safe_copy.hpp"
+
+namespace {
+
+using vmm::Access;
+using vmm::AddressSpace;
+using vmm::GuestAddr;
+constexpr int kAnon = MAP_PRIVATE | MAP_ANONYMOUS;
+constexpr int kRw = PROT_READ | PROT_WRITE;
+
+class AddressSpaceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    vmm::install_safe_copy_handler();
+    auto made = AddressSpace::create({.window = 2ULL << 30});
+    ASSERT_TRUE(made) << made.error().message;
+    space = std::move(*made);
+  }
+  GuestAddr map(uint64_t size, int prot = kRw) {
+    int64_t const r = space->mmap(GuestAddr(0), size, prot, kAnon, -1, 0, "");
+    EXPECT_GT(r, 0);
+    return GuestAddr(static_cast<uint64_t>(r));
+  }
+  std::unique_ptr<AddressSpace> space;
+};
+
+TEST_F(AddressSpaceTest, AliasAndGuestPlaceAreTheSameMemory) {
+  GuestAddr const a = map(8192);
+  *reinterpret_cast<uint64_t*>(a.value + 4096) = 42;
+  EXPECT_EQ(*reinterpret_cast<uint64_t*>(space->alias(a + 4096)), 42u);
+  EXPECT_EQ(space->buffer(a, 8192, Access::kWrite), space->alias(a));
+}
+
+TEST_F(AddressSpaceTest, NothingOutsideTheWindowsPasses) {
+  int local = 0;
+  for (uint64_t bad : {reinterpret_cast<uint64_t>(&local), reinterpret_cast<uint64_t>(space->alias(map(4096))),
+                       UINT64_C(0xffff800000000000), UINT64_C(0), UINT64_C(0x1000), vmm::kLowEnd, vmm::kHighBase,
+                       space->tag_base(), space->tag_base() - 4, ~UINT64_C(0) - 3}) {
+    EXPECT_FALSE(space->contains(GuestAddr(bad), 8)) << std::hex << bad;
+    EXPECT_EQ(space->buffer(GuestAddr(bad), 8, Access::kRead), nullptr);
+    EXPECT_FALSE(space->write(GuestAddr(bad), &local, 4) && bad != space->tag_base() - 4);
+  }
+  EXPECT_FALSE(space->contains(GuestAddr(vmm::kLowBase), ~UINT64_C(0))) << "wrap-around";
+}
+
+TEST_F(AddressSpaceTest, UnmappedAndProtectedMemoryIsAFalseNotACrash) {
+  GuestAddr const a = map(4096, PROT_READ);
+  int value = 7;
+  EXPECT_TRUE(space->read(a, value));
+  EXPECT_EQ(value, 0);
+  EXPECT_FALSE(space->write(a, value));
+  EXPECT_EQ(space->munmap(a, 4096), 0);
+  EXPECT_FALSE(space->read(a, value));
+}
+
+TEST_F(AddressSpaceTest, MemoryGivenBackReadsAsZerosWhenItComesAgain) {
+  GuestAddr const a = map(4096);
+  ASSERT_TRUE(space->write(a, uint64_t{99}));
+  ASSERT_EQ(space->munmap(a, 4096), 0);
+  ASSERT_EQ(space->mmap(a, 4096, kRw, kAnon | MAP_FIXED, -1, 0, ""), static_cast<int64_t>(a.value));
+  uint64_t value = 1;
+  ASSERT_TRUE(space->read(a, value));
+  EXPECT_EQ(value, 0u);
+}
+
+TEST_F(AddressSpaceTest, ProtectSplitsAndJoins) {
+  GuestAddr const a = map(4 * 4096);
+  auto const before = space->vmas().size();
+  ASSERT_EQ(space->mprotect(a + 4096, 4096, PROT_NONE), 0);
+  EXPECT_EQ(space->vmas().size(), before + 2);
+  uint64_t value = 0;
+  EXPECT_FALSE(space->read(a + 4096, value));
+  EXPECT_TRUE(space->read(a + 8192, value));
+  ASSERT_EQ(space->mprotect(a + 4096, 4096, kRw), 0);
+  EXPECT_EQ(space->vmas().size(), before);
+  EXPECT_EQ(space->mprotect(a - 4096 * 16, 4096, kRw), -ENOMEM);
+}
+
+TEST_F(AddressSpaceTest, BrkGrowsShrinksAndStopsAtANeighbour) {
+  GuestAddr const start(vmm::kHighBase + vmm::kLowEnd + 0x10000);
+  space->set_brk_start(start);
+  auto const base = space->brk(GuestAddr(0));
+  EXPECT_EQ(base, static_cast<int64_t>(start.value));
+  for (int i = 1; i <= 100; ++i) EXPECT_EQ(space->brk(start + i * 1000), base + i * 1000);
+  EXPECT_EQ(space->vmas().size(), 1u);
+  space->mmap(start + 0x100000, 4096, kRw, kAnon | MAP_FIXED, -1, 0, "");
+  EXPECT_EQ(space->brk(start + 0x200000), base + 100000) << "refused: the old break";
+  EXPECT_EQ(space->brk(start), base);
+}
+
+TEST_F(AddressSpaceTest, RemapMovesContentsAndZeroesTheRest) {
+  GuestAddr const a = map(4096);
+  map(4096);
+  ASSERT_TRUE(space->write(a, uint64_t{5}));
+  int64_t const moved = space->mremap(a, 4096, 1 << 20, MREMAP_MAYMOVE, GuestAddr(0));
+  ASSERT_GT(moved, 0);
+  uint64_t value = 0;
+  ASSERT_TRUE(space->read(GuestAddr(static_cast<uint64_t>(moved)), value));
+  EXPECT_EQ(value, 5u);
+  EXPECT_EQ(space->mremap(GuestAddr(static_cast<uint64_t>(moved)), 4096, 8192, 0x80, GuestAddr(0)), -EINVAL);
+}
+
+TEST_F(AddressSpaceTest, SharedAreasAreNotTheGuestsToChange) {
+  auto area = space->map_shared_area(8192, "[test]");
+  ASSERT_TRUE(area);
+  EXPECT_EQ(space->munmap(*area, 4096), -EPERM);
+  EXPECT_EQ(space->mprotect(*area, 4096, PROT_NONE), -EPERM);
+  EXPECT_EQ(space->mmap(*area, 4096, kRw, kAnon | MAP_FIXED, -1, 0, ""), -EPERM);
+  EXPECT_EQ(space->madvise(*area, 4096, MADV_DONTNEED), -EPERM);
+}
+
+TEST_F(AddressSpaceTest, PagesAwayComeBackWhenTheMonitorNeedsThem) {
+  GuestAddr const a = map(16 * 4096);
+  ASSERT_TRUE(space->write(a + 4096, uint64_t{1}));
+  std::vector<GuestAddr> const pages{a + 4096, a + 8192, a + 5 * 4096};
+  space->take_away(pages);
+  EXPECT_EQ(space->away_count(), 3u);
+  EXPECT_TRUE(space->is_away(a + 4100));
+  EXPECT_FALSE(space->is_away(a));
+  // The alias still reaches them, and that is how the store puts them right.
+  *reinterpret_cast<uint64_t*>(space->alias(a + 4096)) = 2;
+  unsigned asked = 0;
+  space->set_missing_handler([&](vmm::GuestRange range) {
+    ++asked;
+    std::vector<GuestAddr> back;
+    for (uint64_t p = vmm::page_down(range.start.value); p < range.end().value; p += vmm::kPageSize) {
+      back.emplace_back(p);
+    }
+    space->bring_back(back);
+  });
+  uint64_t value = 0;
+  EXPECT_TRUE(space->read(a, value));
+  EXPECT_EQ(asked, 0u) << "a neighbour that is there asks nobody";
+  EXPECT_TRUE(space->read(a + 4096, value));
+  EXPECT_EQ(value, 2u);
+  EXPECT_EQ(asked, 1u);
+  EXPECT_EQ(space->away_count(), 2u);
+  ASSERT_EQ(space->mprotect(a, 16 * 4096, PROT_READ), 0);
+  EXPECT_TRUE(space->is_away(a + 8192)) << "mprotect does not bring pages back";
+  EXPECT_EQ(space->munmap(a, 16 * 4096), 0);
+  EXPECT_EQ(space->away_count(), 0u);
+}
+
+}  // namespace

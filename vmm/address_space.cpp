@@ -1,0 +1,531 @@
+#include "vmm/address_space.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+
+#include "vmm/safe_copy.hpp"
+
+namespace vmm {
+namespace {
+
+constexpr uint64_t kGap = kLowEnd;  // the high window's first GiB is unused: its tags are the low window's
+
+// The guest's PROT_* as the host mapping's: KVM needs no host execute permission, and x86 cannot write without reading.
+int host_prot(int prot) {
+  int host = PROT_NONE;
+  if (prot & (PROT_READ | PROT_EXEC | PROT_WRITE)) host |= PROT_READ;
+  if (prot & PROT_WRITE) host |= PROT_WRITE;
+  return host;
+}
+
+int need_of(Access access) {
+  return access == Access::kWrite ? PROT_WRITE : PROT_READ;
+}
+
+bool allows(int prot, int need) {
+  return need == PROT_WRITE ? (prot & PROT_WRITE) != 0 : (prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) != 0;
+}
+
+void* at(uint64_t addr) {
+  return reinterpret_cast<void*>(addr);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<AddressSpace>> AddressSpace::create(Config const& config) {
+  uint64_t const w = config.window;
+  if (w < (2ULL << 30) || w > (64ULL << 30) || (w & (w - 1)) != 0) {
+    return fail(Errc::kBadOption,
+                fmt::format("guest memory of {} MiB: must be a power of two from 2 to 64 GiB", w >> 20));
+  }
+  std::unique_ptr<AddressSpace> space(new AddressSpace);
+  space->window_ = w;
+  space->memfd_ = memfd_create("vmsrs-guest", MFD_CLOEXEC);
+  if (space->memfd_ < 0) return fail_host("memfd_create for the guest's memory");
+  if (ftruncate(space->memfd_, static_cast<off_t>(2 * w)) != 0) return fail_host("ftruncate of the guest's memory");
+  void* alias = ::mmap(nullptr, 2 * w, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, space->memfd_, 0);
+  if (alias == MAP_FAILED) return fail_host("mmap of the guest memory's alias");
+  space->alias_ = static_cast<std::byte*>(alias);
+  for (auto const& piece : space->pieces()) {
+    bool const tags = piece.guest_base.value == space->tag_base();
+    void* got =
+        ::mmap(at(piece.guest_base.value), piece.size, tags ? PROT_READ | PROT_WRITE : PROT_NONE,
+               MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, space->memfd_, static_cast<off_t>(piece.memfd_offset));
+    if (got == MAP_FAILED) {
+      return fail_host(
+          fmt::format("mmap of the guest's window at {:#x} ({} MiB)", piece.guest_base.value, piece.size >> 20));
+    }
+  }
+  return space;
+}
+
+AddressSpace::~AddressSpace() {
+  if (alias_ != nullptr) {
+    ::munmap(alias_, 2 * window_);
+    for (auto const& piece : pieces()) ::munmap(at(piece.guest_base.value), piece.size);
+  }
+  if (memfd_ >= 0) close(memfd_);
+}
+
+std::vector<AddressSpace::Piece> AddressSpace::pieces() const {
+  return {{GuestAddr(kLowBase), kLowEnd - kLowBase, kLowBase},
+          {GuestAddr(kHighBase + kGap), window_ - kGap, kGap},
+          {GuestAddr(tag_base()), window_, window_}};
+}
+
+bool AddressSpace::in_windows(uint64_t start, uint64_t end) const noexcept {
+  if (end < start) return false;
+  return (start >= kLowBase && end <= kLowEnd) || (start >= kHighBase + kGap && end <= kHighBase + window_);
+}
+
+bool AddressSpace::contains(GuestAddr addr, uint64_t size) const noexcept {
+  return in_windows(addr.value, addr.value + size);
+}
+
+std::byte* AddressSpace::alias_of(uint64_t addr) const noexcept {
+  return alias_ + (addr < kLowEnd ? addr : addr - kHighBase);
+}
+
+std::byte* AddressSpace::alias(GuestAddr addr) const noexcept {
+  bool const tags = addr.value >= tag_base() && addr.value < tag_base() + window_;
+  return tags || in_windows(addr.value, addr.value + 1) ? alias_of(addr.value) : nullptr;
+}
+
+bool AddressSpace::covered(uint64_t start, uint64_t end, int need, Backing const* backing) const {
+  auto it = vmas_.upper_bound(start);
+  if (it == vmas_.begin()) return false;
+  for (--it; it != vmas_.end(); ++it) {
+    Vma const& vma = it->second;
+    if (vma.start.value > start || vma.end.value <= start) return false;
+    if (!allows(vma.prot, need) || (backing != nullptr && vma.backing != *backing)) return false;
+    start = vma.end.value;
+    if (start >= end) return true;
+  }
+  return false;
+}
+
+void* AddressSpace::buffer(GuestAddr addr, uint64_t size, Access access) {
+  if (!contains(addr, size)) return nullptr;
+  bring_back_missing(addr, size);
+  if (size == 0) return at(addr.value);
+  std::shared_lock lock(mutex_);
+  Backing const memfd = Backing::kMemfd;
+  if (covered(addr.value, addr.value + size, need_of(access), &memfd)) return alias_of(addr.value);
+  return at(addr.value);
+}
+
+void AddressSpace::bring_back_missing(GuestAddr addr, uint64_t size) {
+  if (away_count() == 0 || size == 0) return;
+  {
+    std::shared_lock lock(mutex_);
+    auto it = away_.upper_bound(page_up(addr.value + size) - 1);
+    if (it == away_.begin() || std::prev(it)->second <= page_down(addr.value)) return;
+  }
+  if (on_missing_) on_missing_({addr, size});
+}
+
+bool AddressSpace::read(GuestAddr from, void* to, uint64_t size) {
+  if (!contains(from, size)) return false;
+  bring_back_missing(from, size);
+  return vmm_safe_copy(to, at(from.value), size) == 0;
+}
+
+bool AddressSpace::write(GuestAddr to, void const* from, uint64_t size) {
+  if (!contains(to, size)) return false;
+  bring_back_missing(to, size);
+  return vmm_safe_copy(at(to.value), from, size) == 0;
+}
+
+int AddressSpace::read_string(GuestAddr from, std::string& to, uint64_t max) {
+  to.clear();
+  char chunk[256];
+  while (to.size() < max) {
+    uint64_t const here = from.value + to.size();
+    uint64_t const size = std::min({sizeof chunk, max - to.size(), kPageSize - here % kPageSize});
+    if (!read(GuestAddr(here), chunk, size)) return EFAULT;
+    if (void const* end = std::memchr(chunk, 0, size)) {
+      to.append(chunk, static_cast<uint64_t>(static_cast<char const*>(end) - chunk));
+      return 0;
+    }
+    to.append(chunk, size);
+  }
+  return ENAMETOOLONG;
+}
+
+// ---- VMA book-keeping (mutex_ held exclusively) ----
+
+void AddressSpace::split_at(uint64_t where) {
+  auto it = vmas_.lower_bound(where);
+  if (it == vmas_.begin()) return;
+  --it;
+  Vma& vma = it->second;
+  if (vma.end.value <= where) return;
+  Vma upper = vma;
+  upper.start = GuestAddr(where);
+  upper.file_offset += where - vma.start.value;
+  vma.end = GuestAddr(where);
+  vmas_.emplace(where, std::move(upper));
+}
+
+// Joins neighbours in [start, end] that differ in nothing, so that a heap grown by many small calls stays one VMA.
+void AddressSpace::merge(uint64_t start, uint64_t end) {
+  auto it = vmas_.lower_bound(start);
+  if (it != vmas_.begin()) --it;
+  while (it != vmas_.end() && it->first <= end) {
+    auto next = std::next(it);
+    if (next == vmas_.end()) return;
+    Vma &a = it->second, &b = next->second;
+    bool const files = !a.name.empty() && a.name[0] == '/';
+    if (a.end == b.start && a.prot == b.prot && a.backing == Backing::kMemfd && b.backing == Backing::kMemfd &&
+        a.name == b.name && (!files || b.file_offset == a.file_offset + (b.start - a.start))) {
+      a.end = b.end;
+      vmas_.erase(next);
+    } else {
+      it = next;
+    }
+  }
+}
+
+bool AddressSpace::is_free(uint64_t start, uint64_t end) const {
+  auto it = vmas_.lower_bound(end);
+  return it == vmas_.begin() || std::prev(it)->second.end.value <= start;
+}
+
+bool AddressSpace::locked_area(uint64_t start, uint64_t end) const noexcept {
+  return std::ranges::any_of(locked_,
+                             [&](GuestRange const& r) { return start < r.end().value && r.start.value < end; });
+}
+
+// Top down, as Linux places mappings; a page is kept free between neighbours' ends so that small overruns fault.
+uint64_t AddressSpace::find_free(uint64_t size) const {
+  uint64_t top = kHighBase + window_;
+  for (auto it = vmas_.rbegin(); it != vmas_.rend(); ++it) {
+    uint64_t const end = it->second.end.value;
+    if (end <= top && top - end >= size) break;
+    top = std::min(top, it->second.start.value);
+    if (top < kHighBase + kGap) return 0;
+  }
+  return top >= kHighBase + kGap + size ? top - size : 0;
+}
+
+void AddressSpace::host_protect(uint64_t start, uint64_t end, int prot) {
+  // Pages away stay away; what they will be allowed later is the VMA's business.
+  uint64_t from = start;
+  auto it = away_.upper_bound(start);
+  if (it != away_.begin()) --it;
+  for (; it != away_.end() && it->first < end; ++it) {
+    if (it->second <= from) continue;
+    if (it->first > from) ::mprotect(at(from), it->first - from, host_prot(prot));
+    from = it->second;
+  }
+  if (from < end) ::mprotect(at(from), end - from, host_prot(prot));
+}
+
+// Frees whatever is mapped in [start, end): back to the memfd's own mapping, no access, pages given back.
+void AddressSpace::drop(uint64_t start, uint64_t end) {
+  split_at(start);
+  split_at(end);
+  for (auto it = vmas_.lower_bound(start); it != vmas_.end() && it->first < end; it = vmas_.erase(it)) {
+    Vma const& vma = it->second;
+    uint64_t const size = vma.end - vma.start;
+    auto const offset = static_cast<off_t>(alias_of(vma.start.value) - alias_);
+    if (vma.backing == Backing::kSharedFile) {
+      ::mmap(at(vma.start.value), size, PROT_NONE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, memfd_, offset);
+    } else {
+      ::mprotect(at(vma.start.value), size, PROT_NONE);
+      fallocate(memfd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, static_cast<off_t>(size));
+    }
+  }
+  for (auto it = away_.begin(); it != away_.end();) {  // what is unmapped is no longer away
+    auto [s, e] = *it;
+    if (e <= start || s >= end) {
+      ++it;
+      continue;
+    }
+    it = away_.erase(it);
+    if (s < start) away_[s] = start;
+    if (e > end) it = away_.emplace(end, e).first;
+    away_count_ -= (std::min(e, end) - std::max(s, start)) / kPageSize;
+  }
+}
+
+int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, int host_fd, uint64_t offset,
+                            std::string name) {
+  bool const shared_file = host_fd >= 0 && (flags & MAP_SHARED);
+  Vma vma{GuestAddr(start),
+          GuestAddr(start + size),
+          prot,
+          shared_file ? Backing::kSharedFile : Backing::kMemfd,
+          std::move(name),
+          offset};
+  if (shared_file) {
+    // Whether the file may be mapped so is the host kernel's to say, before anything of the guest's is dropped.
+    void* probe = ::mmap(nullptr, size, host_prot(prot), MAP_SHARED, host_fd, static_cast<off_t>(offset));
+    if (probe == MAP_FAILED) return -errno;
+    ::munmap(probe, size);
+    drop(start, start + size);
+    if (::mmap(at(start), size, host_prot(prot), MAP_SHARED | MAP_FIXED, host_fd, static_cast<off_t>(offset)) ==
+        MAP_FAILED) {
+      return -errno;
+    }
+  } else {
+    drop(start, start + size);
+    for (uint64_t done = 0; host_fd >= 0 && done < size;) {
+      ssize_t const n = pread(host_fd, alias_of(start) + done, size - done, static_cast<off_t>(offset + done));
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return -errno;
+      if (n == 0) break;  // the rest of the last page, and pages past the end of the file, read as zeros
+      done += static_cast<uint64_t>(n);
+    }
+    host_protect(start, start + size, prot);
+  }
+  vmas_.emplace(start, std::move(vma));
+  merge(start, start + size);
+  return static_cast<int64_t>(start);
+}
+
+// ---- the guest's calls ----
+
+int64_t AddressSpace::mmap(GuestAddr hint, uint64_t size, int prot, int flags, int host_fd, uint64_t offset,
+                           std::string name) {
+  if (size == 0 || offset % kPageSize != 0) return -EINVAL;
+  if (size > window_) return -ENOMEM;
+  size = page_up(size);
+  int const type = flags & 0xf;
+  if (type != MAP_SHARED && type != MAP_PRIVATE && type != MAP_SHARED_VALIDATE) return -EINVAL;
+  if (flags & MAP_HUGETLB) return -ENOMEM;
+  if (type == MAP_SHARED_VALIDATE) flags = (flags & ~0xf) | MAP_SHARED;
+  std::unique_lock lock(mutex_);
+  uint64_t start = hint.value;
+  if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
+    if (start % kPageSize != 0) return -EINVAL;
+    if (!in_windows(start, start + size)) return -ENOMEM;
+    if (locked_area(start, start + size)) return -EPERM;
+    if ((flags & MAP_FIXED_NOREPLACE) && !is_free(start, start + size)) return -EEXIST;
+  } else {
+    start = page_down(start);
+    if (start == 0 || !in_windows(start, start + size) || !is_free(start, start + size)) start = find_free(size);
+    if (start == 0) return -ENOMEM;
+  }
+  return place(start, size, prot, flags, host_fd, offset, std::move(name));
+}
+
+int64_t AddressSpace::munmap(GuestAddr addr, uint64_t size) {
+  if (addr.value % kPageSize != 0 || size == 0 || size > window_) return -EINVAL;
+  size = page_up(size);
+  if (!in_windows(addr.value, addr.value + size)) return -EINVAL;
+  std::unique_lock lock(mutex_);
+  if (locked_area(addr.value, addr.value + size)) return -EPERM;
+  drop(addr.value, addr.value + size);
+  return 0;
+}
+
+int64_t AddressSpace::mprotect(GuestAddr addr, uint64_t size, int prot) {
+  if (addr.value % kPageSize != 0) return -EINVAL;
+  if (size == 0) return 0;
+  size = page_up(size);
+  if (size > window_ || !in_windows(addr.value, addr.value + size)) return -ENOMEM;
+  std::unique_lock lock(mutex_);
+  uint64_t const start = addr.value, end = start + size;
+  if (locked_area(start, end)) return -EPERM;
+  for (uint64_t here = start; here < end;) {
+    auto it = vmas_.upper_bound(here);
+    if (it == vmas_.begin() || std::prev(it)->second.end.value <= here) return -ENOMEM;
+    here = std::prev(it)->second.end.value;
+  }
+  split_at(start);
+  split_at(end);
+  for (auto it = vmas_.lower_bound(start); it != vmas_.end() && it->first < end; ++it) {
+    if (it->second.backing == Backing::kSharedFile) {
+      if (::mprotect(at(it->first), it->second.end - it->second.start, host_prot(prot)) != 0) return -errno;
+    } else {
+      host_protect(it->first, it->second.end.value, prot);
+    }
+    it->second.prot = prot;
+  }
+  merge(start, end);
+  return 0;
+}
+
+int64_t AddressSpace::remap_locked(uint64_t old, uint64_t old_size, uint64_t new_size, int flags, uint64_t fixed) {
+  auto it = vmas_.upper_bound(old);
+  if (it == vmas_.begin() || std::prev(it)->second.end.value < old + old_size) return -EFAULT;
+  Vma const vma = std::prev(it)->second;
+  if (vma.backing == Backing::kSharedFile) return -EINVAL;  // its file is no longer at hand
+  if (!(flags & MREMAP_FIXED) && new_size <= old_size) {
+    if (new_size < old_size) drop(old + new_size, old + old_size);
+    return static_cast<int64_t>(old);
+  }
+  if (!(flags & MREMAP_FIXED) && in_windows(old, old + new_size) && is_free(old + old_size, old + new_size)) {
+    return place(old + old_size, new_size - old_size, vma.prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, vma.name) < 0
+               ? -ENOMEM
+               : static_cast<int64_t>(old);
+  }
+  if (!(flags & MREMAP_MAYMOVE)) return -ENOMEM;
+  uint64_t const to = (flags & MREMAP_FIXED) ? fixed : find_free(new_size);
+  if (to == 0) return -ENOMEM;
+  if (int64_t const r = place(to, new_size, vma.prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, vma.name); r < 0) return r;
+  std::memcpy(alias_of(to), alias_of(old), std::min(old_size, new_size));
+  drop(old, old + old_size);
+  return static_cast<int64_t>(to);
+}
+
+int64_t AddressSpace::mremap(GuestAddr old, uint64_t old_size, uint64_t new_size, int flags, GuestAddr fixed) {
+  if (old.value % kPageSize != 0 || new_size == 0 || (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0) return -EINVAL;
+  if (old_size > window_ || new_size > window_) return -ENOMEM;
+  old_size = page_up(old_size);
+  new_size = page_up(new_size);
+  if (old_size == 0 || !in_windows(old.value, old.value + old_size)) return -EINVAL;
+  if (flags & MREMAP_FIXED) {
+    bool const overlap = fixed.value < old.value + old_size && old.value < fixed.value + new_size;
+    if (!(flags & MREMAP_MAYMOVE) || fixed.value % kPageSize != 0 || overlap) return -EINVAL;
+    if (!in_windows(fixed.value, fixed.value + new_size)) return -EINVAL;
+  }
+  bring_back_missing(old, old_size);  // a page that moves must be right before it is copied
+  std::unique_lock lock(mutex_);
+  if (locked_area(old.value, old.value + old_size)) return -EPERM;
+  if ((flags & MREMAP_FIXED) && locked_area(fixed.value, fixed.value + new_size)) return -EPERM;
+  return remap_locked(old.value, old_size, new_size, flags, fixed.value);
+}
+
+int64_t AddressSpace::madvise(GuestAddr addr, uint64_t size, int advice) {
+  if (addr.value % kPageSize != 0 || size > window_) return -EINVAL;
+  size = page_up(size);
+  if (!in_windows(addr.value, addr.value + size)) return -ENOMEM;
+  if (advice != MADV_DONTNEED && advice != MADV_REMOVE) return 0;  // the others are hints
+  std::unique_lock lock(mutex_);
+  if (locked_area(addr.value, addr.value + size)) return -EPERM;
+  for (auto const& [start, vma] : vmas_) {
+    uint64_t const from = std::max(start, addr.value), to = std::min(vma.end.value, addr.value + size);
+    if (from >= to || vma.backing != Backing::kMemfd) continue;
+    fallocate(memfd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, alias_of(from) - alias_,
+              static_cast<off_t>(to - from));
+  }
+  return 0;
+}
+
+void AddressSpace::set_brk_start(GuestAddr addr) {
+  std::unique_lock lock(mutex_);
+  brk_start_ = brk_ = page_up(addr.value);
+}
+
+int64_t AddressSpace::brk(GuestAddr addr) {
+  std::unique_lock lock(mutex_);
+  auto const now = static_cast<int64_t>(brk_);
+  if (addr.value < brk_start_ || addr.value > brk_start_ + window_) return now;
+  uint64_t const old_end = page_up(brk_), new_end = page_up(addr.value);
+  if (new_end > old_end) {
+    if (!in_windows(old_end, new_end) || !is_free(old_end, new_end)) return now;
+    if (place(old_end, new_end - old_end, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "[heap]") < 0) {
+      return now;
+    }
+  } else if (new_end < old_end) {
+    drop(new_end, old_end);
+  }
+  brk_ = addr.value;
+  return static_cast<int64_t>(brk_);
+}
+
+std::vector<Vma> AddressSpace::vmas() const {
+  std::shared_lock lock(mutex_);
+  std::vector<Vma> all;
+  all.reserve(vmas_.size());
+  for (auto const& [start, vma] : vmas_) all.push_back(vma);
+  return all;
+}
+
+uint64_t AddressSpace::mapped_bytes() const {
+  std::shared_lock lock(mutex_);
+  uint64_t sum = 0;
+  for (auto const& [start, vma] : vmas_) sum += vma.end - vma.start;
+  return sum;
+}
+
+Result<GuestAddr> AddressSpace::map_shared_area(uint64_t size, std::string name) {
+  std::unique_lock lock(mutex_);
+  size = page_up(size);
+  uint64_t const start = find_free(size);
+  if (start == 0)
+    return fail(Errc::kRegionExhausted, fmt::format("no {} KiB of guest memory left for {}", size >> 10, name));
+  if (int64_t const r = place(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, name); r < 0) {
+    return fail_host(fmt::format("mapping {}", name), static_cast<int>(-r));
+  }
+  locked_.push_back({GuestAddr(start), size});
+  return GuestAddr(start);
+}
+
+void AddressSpace::set_area_protection(GuestAddr start, int prot) {
+  std::unique_lock lock(mutex_);
+  auto it = vmas_.find(start.value);
+  if (it == vmas_.end()) return;
+  it->second.prot = prot;
+  host_protect(start.value, it->second.end.value, prot);
+}
+
+// ---- pages away ----
+
+void AddressSpace::take_away(std::span<GuestAddr const> pages) {
+  std::vector<uint64_t> sorted;
+  for (GuestAddr page : pages) sorted.push_back(page_down(page.value));
+  std::ranges::sort(sorted);
+  std::unique_lock lock(mutex_);
+  for (uint64_t i = 0; i < sorted.size();) {
+    uint64_t const start = sorted[i];
+    uint64_t end = start + kPageSize;
+    for (++i; i < sorted.size() && sorted[i] <= end; ++i) end = sorted[i] + kPageSize;
+    for (uint64_t page = start; page < end; page += kPageSize) {
+      auto it = away_.upper_bound(page);
+      if (it != away_.begin() && std::prev(it)->second > page) continue;
+      ++away_count_;
+      auto [here, fresh] = away_.emplace(page, page + kPageSize);
+      if (here != away_.begin() && std::prev(here)->second == page) {
+        std::prev(here)->second = here->second;
+        here = std::prev(away_.erase(here));
+      }
+      if (auto next = std::next(here); next != away_.end() && next->first == here->second) {
+        here->second = next->second;
+        away_.erase(next);
+      }
+    }
+    ::mprotect(at(start), end - start, PROT_NONE);
+  }
+}
+
+void AddressSpace::bring_back(std::span<GuestAddr const> pages) {
+  std::unique_lock lock(mutex_);
+  for (GuestAddr addr : pages) {
+    uint64_t const page = page_down(addr.value);
+    auto it = away_.upper_bound(page);
+    if (it == away_.begin() || std::prev(it)->second <= page) continue;
+    auto [start, end] = *--it;
+    away_.erase(it);
+    if (start < page) away_[start] = page;
+    if (page + kPageSize < end) away_[page + kPageSize] = end;
+    --away_count_;
+    auto vma = vmas_.upper_bound(page);
+    if (vma == vmas_.begin() || std::prev(vma)->second.end.value <= page) continue;
+    ::mprotect(at(page), kPageSize, host_prot(std::prev(vma)->second.prot));
+  }
+}
+
+bool AddressSpace::is_away(GuestAddr addr) const {
+  std::shared_lock lock(mutex_);
+  auto it = away_.upper_bound(page_down(addr.value));
+  return it != away_.begin() && std::prev(it)->second > addr.value;
+}
+
+bool AddressSpace::find_vma(GuestAddr addr, Vma& out) const {
+  std::shared_lock lock(mutex_);
+  auto it = vmas_.upper_bound(addr.value);
+  if (it == vmas_.begin() || std::prev(it)->second.end.value <= addr.value) return false;
+  out = std::prev(it)->second;
+  return true;
+}
+
+}  // namespace vmm
