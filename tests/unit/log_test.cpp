@@ -70,6 +70,19 @@ TEST(Log, DeltaAddsInItsFieldOnly) {
   EXPECT_EQ(g.slot->pending, 0u);
 }
 
+TEST(Log, SwapStepRefusesWhenAnotherCameBetween) {
+  Guest g;
+  uint64_t old = 0;
+  ASSERT_EQ(srs_log_swap(g.slot.get(), &g.tag, &g.word, 0x0f, 0x2222, &old), SRS_LOG_DONE);
+  EXPECT_EQ(old, 0x1111u);
+  g.word = 0x55'00003333;
+  EXPECT_FALSE(srs_swap_step(g.slot.get(), &g.word, 0x0f, old, 0x2222));
+  ASSERT_EQ(srs_log_swap(g.slot.get(), &g.tag, &g.word, 0x0f, 0x2222, &old), SRS_LOG_DONE);
+  g.word = 0x66'00003333;  // a neighbour's bytes do not matter
+  EXPECT_TRUE(srs_swap_step(g.slot.get(), &g.word, 0x0f, old, 0x2222));
+  EXPECT_EQ(g.word, 0x66'00002222u);
+}
+
 TEST(Log, MaskBitsSpreadsEachBit) {
   for (unsigned mask = 0; mask < 256; ++mask) {
     uint64_t want = 0;

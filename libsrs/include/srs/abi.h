@@ -9,6 +9,7 @@
  *   2. slot->pending_value = what the word will hold; the record's index is announced in slot->pending.
  *   3. old = *word; fill the record {addr, mask, old, tag}; exchange the tag for {owner, seq+1, mask} by
  *      compare-and-swap: it fails, and 3 begins again, if another thread or the host's undo came between.
+ *      Part of a word, or an atomic object: locked; a whole word: not (the host's undo then uses membarrier).
  *      (So `old` and the previous tag belong together, and a load that faults changes nothing.)
  *   4. publish the record by advancing slot->head (release).
  *   5. store the value; slot->pending = 0.

@@ -6,13 +6,12 @@
  * tag lives; `word` is 8-aligned; `mask` has a bit for each byte stored; `value` has those bytes in
  * their places of the word.
  *
- * A store is two steps:
- *   switch (srs_log_store(slot, tag, word, mask, value)) {
- *     case SRS_LOG_OWNED:  plain store; nothing else to do
- *     case SRS_LOG_DONE:   srs_store_step(slot, word, mask, value), or any plain store and then
- * srs_log_end(slot) case SRS_LOG_FULL:   SRS_HC_DRAIN, then again from the start case
- * SRS_LOG_NESTED: a signal handler interrupted a log step of this thread: SRS_HC_STORE (it does it
- * all)
+ * A store is two steps (atomic objects: srs_log_swap, srs_swap_step; commuting updates:
+ * srs_log_delta, srs_delta_step): switch (srs_log_store(slot, tag, word, mask, value)) { case
+ * SRS_LOG_OWNED:  plain store; nothing else to do case SRS_LOG_DONE:   srs_store_step(slot, word,
+ * mask, value), or any plain store and then srs_log_end(slot) case SRS_LOG_FULL:   SRS_HC_DRAIN,
+ * then again from the start case SRS_LOG_NESTED: a signal handler interrupted a log step of this
+ * thread: SRS_HC_STORE (it does it all)
  *   }
  */
 #ifndef SRS_LOG_H
@@ -69,9 +68,25 @@ static inline void srs_log_end(struct srs_slot* slot) {
   __atomic_store_n(&slot->pending, 0, __ATOMIC_RELEASE);
 }
 
+/* Replaces a tag if it is still `seen`. shared: other guest threads may do the same now, so the bus
+ * is locked (5 ns here). Otherwise only the host may: one instruction without the lock does (1 ns),
+ * since the host marks the tag busy, makes every processor pass an instruction boundary
+ * (membarrier) and then looks whether its mark stood. */
+static inline int srs_tag_swap(uint64_t* tag, uint64_t seen, uint64_t fresh, int shared) {
+  unsigned char done;
+  if (shared) {
+    return __atomic_compare_exchange_n(tag, &seen, fresh, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+  }
+  __asm__ volatile("cmpxchgq %3, %1\n\tsete %0"
+                   : "=q"(done), "+m"(*tag), "+a"(seen)
+                   : "r"(fresh)
+                   : "memory", "cc");
+  return done;
+}
+
 /* Steps 2 to 4 without a look at the tag's owner. */
 static inline int srs_log_word(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t kind,
-                               uint64_t mask, uint64_t value, uint64_t addend) {
+                               uint64_t mask, uint64_t value, uint64_t addend, int shared) {
   uint64_t index;
   struct srs_record* r;
   struct srs_record copy;
@@ -92,11 +107,8 @@ static inline int srs_log_word(struct srs_slot* slot, uint64_t* tag, uint64_t* w
     copy.b = seen;
     copy.check = srs_record_check(&copy, slot->key, index);
     *r = copy;
-    if (__builtin_expect(__atomic_compare_exchange_n(tag, &seen, srs_tag_next(seen, owner, mask), 0,
-                                                     __ATOMIC_SEQ_CST, __ATOMIC_RELAXED),
-                         1)) {
+    if (__builtin_expect(srs_tag_swap(tag, seen, srs_tag_next(seen, owner, mask), shared), 1))
       break;
-    }
   }
   __atomic_store_n(&slot->head, index + 1, __ATOMIC_RELEASE);
   __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the store itself stays below */
@@ -107,7 +119,35 @@ static inline int srs_log_word(struct srs_slot* slot, uint64_t* tag, uint64_t* w
 static inline int srs_log_store(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t mask,
                                 uint64_t value) {
   if (srs_log_owned(slot, __atomic_load_n(tag, __ATOMIC_RELAXED), mask)) return SRS_LOG_OWNED;
-  return srs_log_word(slot, tag, word, SRS_REC_STORE, mask, value, 0);
+  /* A whole word has one writer at a time, by the program's own locks; bytes of one word may have
+   * several. */
+  return srs_log_word(slot, tag, word, SRS_REC_STORE, mask, value, 0, mask != 0xff);
+}
+
+/* Log step for an atomic object, which threads write without a lock: always logged, also when the
+ * bytes are this scope's already. `*old`: the word as recorded. Then srs_swap_step(). */
+static inline int srs_log_swap(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t mask,
+                               uint64_t value, uint64_t* old) {
+  uint64_t const index = slot->head;
+  int const result = srs_log_word(slot, tag, word, SRS_REC_STORE, mask, value, 0, 1);
+  if (result == SRS_LOG_DONE) *old = srs_log_at(slot, index)->a;
+  return result;
+}
+
+/* Stores to an atomic object if its bytes still are as recorded; 0: they are not, nothing was
+ * stored, log again from the start (the record left behind does no harm: it undoes to what the next
+ * record found). So the order of the log is the order of the stores. */
+static inline int srs_swap_step(struct srs_slot* slot, uint64_t* word, uint64_t mask, uint64_t old,
+                                uint64_t value) {
+  uint64_t const bits = srs_mask_bits(mask);
+  uint64_t seen = old;
+  int done = 0;
+  while (!done && ((seen ^ old) & bits) == 0) {
+    done = __atomic_compare_exchange_n(word, &seen, (seen & ~bits) | (value & bits), 0,
+                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+  }
+  srs_log_end(slot);
+  return done;
 }
 
 /* Step 5 for any mask, also one with gaps: never writes a byte outside it (a neighbour may own it).
@@ -133,7 +173,8 @@ static inline int srs_log_delta(struct srs_slot* slot, uint64_t* tag, uint64_t* 
                                 uint64_t addend) {
   uint64_t const bits = srs_mask_bits(mask);
   uint64_t const old = __atomic_load_n(word, __ATOMIC_RELAXED);
-  return srs_log_word(slot, tag, word, SRS_REC_DELTA, mask, ((old & bits) + addend) & bits, addend);
+  return srs_log_word(slot, tag, word, SRS_REC_DELTA, mask, ((old & bits) + addend) & bits, addend,
+                      1);
 }
 
 /* Returns the word as it was. Compare-and-swap rather than an add, so that each try is announced
