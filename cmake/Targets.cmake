@@ -14,10 +14,28 @@ if(VMSRS_SANITIZE)
   add_link_options(-fsanitize=${VMSRS_SANITIZE})
 endif()
 
-# vmsrs_gtest(NAME LABEL LIBS...): one test program from NAME.cpp in the calling directory; its cases go to CTest by themselves.
+# vmsrs_gtest(NAME LABEL LIBS...): one test program from NAME.cpp in the calling directory; its cases go to CTest by
+# themselves. A case that calls GTEST_SKIP() counts as skipped there.
 function(vmsrs_gtest name label)
   add_executable(${name} ${name}.cpp)
   target_link_libraries(${name} PRIVATE vmsrs_flags GTest::gtest GTest::gtest_main Threads::Threads ${ARGN})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   gtest_discover_tests(${name} TEST_PREFIX "${label}." DISCOVERY_TIMEOUT 60 PROPERTIES LABELS ${label} TIMEOUT 300)
+endfunction()
+
+# vmsrs_glob_gtests(LABEL): every *_test.cpp of the calling directory is a test program with that label. What it links
+# is named by its first line:
+#   // links: target target …
+function(vmsrs_glob_gtests label)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cpp)
+  foreach(source ${sources})
+    get_filename_component(name ${source} NAME_WE)
+    file(STRINGS ${source} first LIMIT_COUNT 1)
+    set(libs "")
+    if(first MATCHES "^// links: (.*)$")
+      string(REPLACE " " ";" libs "${CMAKE_MATCH_1}")
+    endif()
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${source})
+    vmsrs_gtest(${name} ${label} ${libs})
+  endforeach()
 endfunction()
