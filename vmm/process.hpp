@@ -20,6 +20,8 @@
 
 namespace vmm {
 
+class TimePage;
+
 inline constexpr int kVirtualPid = 1000;  // the guest's pid; its main thread's tid
 
 class Process {
@@ -43,6 +45,9 @@ class Process {
   std::string exe_path;                 // absolute, symlinks resolved
   std::vector<std::string> argv, envp;  // as the guest got them
   std::string command_name;             // PR_SET_NAME of the main thread, 15 characters at most
+
+  // The clocks that the guest's vDSO and the monitor's own handlers share; null: the host's.
+  std::shared_ptr<TimePage> time_page;
 
   // Ends the process: every thread leaves at its next gate. signal != 0: died of it (status 128 +
   // signal).

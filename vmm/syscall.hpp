@@ -21,6 +21,8 @@ inline constexpr int64_t kRestartNoHand = -514;  // restart unless any handler r
 // As kRestartNoHand, for calls with a relative time-out: the handler keeps its absolute deadline in
 // Thread::restart_deadline() so that the second run does not wait anew.
 inline constexpr int64_t kRestartBlock = -516;
+// rt_sigreturn: the handler has set every register, rax too; dispatch() must write none.
+inline constexpr int64_t kRegistersSet = INT64_MIN;
 
 struct SyscallArgs {
   uint64_t nr = 0;

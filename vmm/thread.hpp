@@ -35,6 +35,8 @@ class Thread {
   [[nodiscard]] FdTable& fds() const noexcept;
   [[nodiscard]] ThreadSignals& signals() noexcept { return signals_; }
   [[nodiscard]] int tid() const noexcept { return tid_; }  // virtual
+  // The host thread that runs it; 0 before it started.
+  [[nodiscard]] int host_tid() const noexcept { return host_tid_.load(std::memory_order_acquire); }
 
   // The guest's general registers as of the last exit; what is changed here is what the guest goes
   // on with. Only the thread itself, or anybody while it is parked.
