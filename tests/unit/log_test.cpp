@@ -70,6 +70,14 @@ TEST(Log, DeltaAddsInItsFieldOnly) {
   EXPECT_EQ(g.slot->pending, 0u);
 }
 
+TEST(Log, OwnStoreAfterOwnDeltaIsLogged) {
+  Guest g;
+  ASSERT_EQ(srs_log_delta(g.slot.get(), &g.tag, &g.word, 0xff, 2), SRS_LOG_DONE);
+  srs_delta_step(g.slot.get(), &g.word, 0xff, 2);
+  EXPECT_EQ(srs_log_store(g.slot.get(), &g.tag, &g.word, 0xff, 9), SRS_LOG_DONE)
+      << "the inverse of the delta would be taken from 9";
+}
+
 TEST(Log, SwapStepRefusesWhenAnotherCameBetween) {
   Guest g;
   uint64_t old = 0;

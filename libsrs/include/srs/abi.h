@@ -84,7 +84,8 @@ static inline uint64_t srs_tag_seq(uint64_t tag) {
   return (tag >> SRS_TAG_MASK_BITS) & ((1u << SRS_TAG_SEQ_BITS) - 1);
 }
 static inline uint64_t srs_tag_mask(uint64_t tag) { return tag & 0xff; }
-/* The tag that `owner` leaves when it logs bytes `mask` of a word whose tag was `prev`. */
+/* The tag that `owner` leaves when it logs bytes `mask` of a word whose tag was `prev`. A DELTA record logs no
+ * bytes here (mask 0): its undo is an inverse, so a later plain store of the same scope needs its own record. */
 static inline uint64_t srs_tag_next(uint64_t prev, uint64_t owner, uint64_t mask) {
   uint64_t const kept = srs_tag_owner(prev) == owner ? srs_tag_mask(prev) : 0;
   return srs_tag_make(owner, srs_tag_seq(prev) + 1, kept | mask);

@@ -91,6 +91,9 @@ static inline int srs_log_word(struct srs_slot* slot, uint64_t* tag, uint64_t* w
   struct srs_record* r;
   struct srs_record copy;
   uint64_t seen;
+  /* A delta's undo keeps what came after it, so it covers nothing: a later plain store of this scope
+   * is logged. */
+  uint64_t const covers = kind == SRS_REC_DELTA ? 0 : mask;
   uint64_t const owner = slot->owner;
   int const claimed = srs_log_claim(slot, &index);
   if (__builtin_expect(claimed != SRS_LOG_DONE, 0)) return claimed;
@@ -107,7 +110,7 @@ static inline int srs_log_word(struct srs_slot* slot, uint64_t* tag, uint64_t* w
     copy.b = seen;
     copy.check = srs_record_check(&copy, slot->key, index);
     *r = copy;
-    if (__builtin_expect(srs_tag_swap(tag, seen, srs_tag_next(seen, owner, mask), shared), 1))
+    if (__builtin_expect(srs_tag_swap(tag, seen, srs_tag_next(seen, owner, covers), shared), 1))
       break;
   }
   __atomic_store_n(&slot->head, index + 1, __ATOMIC_RELEASE);
