@@ -1,0 +1,74 @@
+#include "libsrs/src/landing.hpp"
+
+#include <unistd.h>
+
+#include "libsrs/src/heap.hpp"
+#include "libsrs/src/locks.hpp"
+#include "libsrs/src/log_note.hpp"
+#include "libsrs/src/request.hpp"
+#include "libsrs/src/stack_pool.hpp"
+
+namespace srs::lib {
+
+void after_abort(Thread* t, uint32_t index, bool remember) {
+  srs_slot* const slot = t->slot;
+  slot->pending = 0;
+  slot->waiting_for = 0;
+  if (t->stripe != nullptr) {
+    t->stripe->store(0, std::memory_order_release);
+    t->stripe = nullptr;
+  }
+  if (slot->critical != 0) t->tainted = true;
+  slot->critical = 1;  // a second blow waits until this is done
+  srs_action actions[32];
+  for (;;) {
+    long const n = hypercall(SRS_HC_LANDED, actions, sizeof actions / sizeof actions[0]);
+    if (n <= 0) break;
+    for (long i = 0; i < n && i < 32; ++i) {
+      srs_action const& action = actions[i];
+      auto* const what = reinterpret_cast<void*>(action.arg);
+      switch (action.kind) {
+        case SRS_ACT_FREE:
+          heap_retire(t, what);
+          break;
+        case SRS_ACT_UNLOCK:
+          locks_undo(t, what, static_cast<uint32_t>(action.detail));
+          break;
+        case SRS_ACT_CLOSE:
+          close(static_cast<int>(action.arg));
+          break;
+        default:
+          die("the monitor asks for an action that this library does not know");
+      }
+      if (remember && action.kind != SRS_ACT_CLOSE) t->undone.push(what);
+    }
+  }
+  heap_abort(t, index);
+  locks_abort(t, index, remember);
+}
+
+}  // namespace srs::lib
+
+using namespace srs::lib;
+
+extern "C" uint64_t srs_landed_(uint64_t index) {
+  Thread* const t = thread_if_known();
+  if (t == nullptr || index >= SRS_MAX_DEPTH) die("landed without a scope");
+  srs_slot* const slot = t->slot;
+  srs_landing const landing = slot->landings[index];
+  if (landing.check != srs_landing_check(&landing, slot->key)) die("a landing record was damaged");
+  uint64_t const live = t->unwinding ? t->unwind_depth : slot->depth;
+  after_abort(t, static_cast<uint32_t>(index), false);
+  Scope const& scope = t->scopes[index];
+  set_owner(slot, scope.outer);
+  slot->depth = index;
+  t->unwinding = false;
+  t->undone.shrink(0);
+  for (uint64_t i = index; i < live && i < SRS_MAX_DEPTH; ++i) stack_give(t, t->scopes[i].stack);
+  if (index == 0) slot_private(slot)->epoch = 0;
+  heap_flush(t);
+  __asm__ volatile("fninit\n\tfldcw %0" : : "m"(scope.x87_control));
+  __asm__ volatile("ldmxcsr %0" : : "m"(scope.mxcsr));
+  slot->critical = 0;
+  return landing.rip;
+}

@@ -1,0 +1,101 @@
+// Class 4: pointers that must stay within their object; and the named ranges of srs_profile.
+#include <srs/srs.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "libsrs/src/arena.hpp"
+
+namespace srs::lib {
+namespace {
+
+struct Range {
+  uint64_t begin;
+  uint64_t size;
+};
+constexpr uint32_t kMaxRanges = 4096;
+Range ranges[kMaxRanges];
+std::atomic<uint32_t> range_count{0};
+std::atomic<uint32_t> range_lock{0};
+
+// The object that holds `address` (or ends there, if none begins there).
+Object object_of(uint64_t address) {
+  Object const block = arena_object(address);
+  if (block.size != 0) return block;
+  Object ends_here{0, 0};
+  for (uint32_t i = range_count.load(std::memory_order_acquire); i-- > 0;) {
+    Range const& r = ranges[i];
+    if (address - r.begin < r.size) return {r.begin, r.size};
+    if (address - r.begin == r.size) ends_here = {r.begin, r.size};
+  }
+  return ends_here;
+}
+
+bool register_range(uint64_t begin, uint64_t size) {
+  uint32_t idle = 0;
+  while (!range_lock.compare_exchange_weak(idle, 1)) idle = 0;
+  uint32_t const n = range_count.load(std::memory_order_relaxed);
+  bool done = n < kMaxRanges;
+  for (uint32_t i = 0; i < n; ++i) {
+    if (ranges[i].begin == begin && ranges[i].size == size) {  // named again
+      range_lock = 0;
+      return true;
+    }
+  }
+  if (done) {
+    ranges[n] = {begin, size};
+    range_count.store(n + 1, std::memory_order_release);
+  }
+  range_lock = 0;
+  return done;
+}
+
+}  // namespace
+}  // namespace srs::lib
+
+using namespace srs::lib;
+
+extern "C" int srs_profile(void const* address, size_t length, char const* name) {
+  auto const begin = reinterpret_cast<uint64_t>(address);
+  if (address == nullptr || length == 0 || begin + length < begin) {
+    errno = EINVAL;
+    return -1;
+  }
+  Thread* const t = thread();
+  Critical critical(t);
+  if (!register_range(begin, length)) {
+    errno = ENOSPC;
+    return -1;
+  }
+  if (t != nullptr) {
+    long const result = hypercall(SRS_HC_PROFILE, address, length, name != nullptr ? name : "");
+    if (result < 0) {
+      errno = static_cast<int>(-result);
+      return -1;
+    }
+  }
+  return 0;
+}
+
+extern "C" void* srs_ptr_add(void const* p, ptrdiff_t n) {
+  auto const from = reinterpret_cast<uint64_t>(p);
+  uint64_t const to = from + static_cast<uint64_t>(n);
+  Object const object = object_of(from);
+  if (object.size == 0) {
+    report_fault(SRS_FAULT_POINTER, "srs_ptr_add on a pointer into no known object");
+  } else if (to - object.begin > object.size) {
+    report_fault(SRS_FAULT_POINTER, "srs_ptr_add leaves the object");
+  }
+  return reinterpret_cast<void*>(to);
+}
+
+extern "C" void* srs_ptr_check(void const* p, size_t n) {
+  auto const from = reinterpret_cast<uint64_t>(p);
+  Object const object = object_of(from);
+  if (object.size == 0) {
+    report_fault(SRS_FAULT_POINTER, "srs_ptr_check on a pointer into no known object");
+  } else if (n > object.size - (from - object.begin)) {
+    report_fault(SRS_FAULT_POINTER, "srs_ptr_check: the bytes reach beyond the object");
+  }
+  return const_cast<void*>(p);
+}

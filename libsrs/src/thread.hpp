@@ -1,0 +1,137 @@
+// What libsrs knows of one thread, and of the process. A thread's record belongs to its slot: the next thread that
+// gets the slot takes it over, with its stacks, its arena and the blocks that still wait to be freed.
+#ifndef SRS_SRC_THREAD_HPP
+#define SRS_SRC_THREAD_HPP
+
+#include <srs/srs.h>
+
+#include <atomic>
+
+#include "libsrs/src/hypercall.hpp"
+#include "libsrs/src/pod_list.hpp"
+
+namespace srs::lib {
+
+// A lock that this thread really holds. Read by other threads (who holds what this one waits for), hence atomic.
+struct HeldLock {
+  std::atomic<uint64_t> address;  // 0: free entry
+  uint32_t kind;                  // enum srs_lock_kind
+  uint32_t count;                 // how often the program holds it (recursive mutexes); 0: deferred
+  uint32_t depth;                 // scopes live when it was taken: 0, or it goes with the depth-th
+  uint32_t put_off;               // count 0: scopes live when the program gave it up
+  uint64_t stores;                // Thread::stores when it was taken
+};
+constexpr unsigned kMaxHeld = 64;
+
+struct DeferredFree {
+  void* block;
+  uint32_t depth;  // of the scope that freed it
+};
+struct Waiting {  // for reuse
+  void* block;
+  uint64_t stamp;
+};
+
+struct Stack {
+  uint64_t low;  // the guard lies below it
+  uint64_t size;
+};
+
+struct Scope {
+  uint64_t outer;  // slot->owner before it
+  Stack stack;
+  uint32_t mxcsr;
+  uint16_t x87_control;
+  bool bare;  // it has stored something while it held no lock
+};
+
+struct Thread {
+  srs_slot* slot;
+  uint64_t stores;  // records of stores and deltas that this thread has logged
+  Scope scopes[SRS_MAX_DEPTH];
+
+  HeldLock held[kMaxHeld];
+  uint32_t held_top;              // entries in use lie below it
+  uint32_t held_now;              // locks that the program holds (deferred ones not counted)
+  uint32_t untracked;             // locks taken while the table was full
+  uint64_t stores_bare;           // `stores` when the last lock was given up
+  uint64_t stores_renewed;        // `stores` when the owner was new
+  std::atomic<uint32_t>* stripe;  // spin lock of an atomic in progress
+
+  PodList<DeferredFree> deferred;
+  PodList<Waiting> waiting;
+  PodList<void*> undone;  // blocks and locks that the abort gave back while destructors still run
+  bool unwinding;
+  uint32_t unwind_depth;  // scopes live when the unwinding began
+  uint32_t unwind_at;     // index of the scope whose frames are being unwound
+  bool tainted;           // it faulted inside the allocator: it allocates elsewhere now
+  Stack spare[SRS_MAX_DEPTH];
+};
+
+// The part of a slot that is ours; other threads read `epoch`.
+struct SlotPrivate {
+  std::atomic<uint64_t> epoch;  // of the outermost live scope's beginning, 0: none
+};
+inline SlotPrivate* slot_private(srs_slot* slot) {
+  return reinterpret_cast<SlotPrivate*>(slot->guest_private);
+}
+
+// What ATTACH answered; all zero outside the monitor.
+extern srs_attach attach_info;
+// Slots in use lie below it.
+extern std::atomic<uint32_t> slots_top;
+
+// This thread's record, made at its first use. Null outside the monitor. Ends the process if the host has no slot.
+Thread* thread_slow();
+extern Thread* threads[SRS_MAX_SLOTS];
+
+inline Thread* thread() {
+  if (!srs_process_.active) return nullptr;
+  srs_slot* const slot = srs_thread_.slot;
+  return __builtin_expect(slot != nullptr, 1) ? threads[slot->index] : thread_slow();
+}
+// Its record if it has one already.
+inline Thread* thread_if_known() {
+  srs_slot* const slot = srs_thread_.slot;
+  return slot != nullptr ? threads[slot->index] : nullptr;
+}
+inline srs_slot* slot_at(uint32_t index) {
+  return reinterpret_cast<srs_slot*>(attach_info.slots) + index;
+}
+
+inline void set_owner(srs_slot* slot, uint64_t owner) {
+  slot->owner = owner;
+  srs_thread_.key = srs_tag_make(owner, 0, 0xff);
+}
+
+// A deadline waits while one of these lives; a fault inside taints the thread.
+class Critical {
+ public:
+  explicit Critical(Thread* t) : slot_(t != nullptr ? t->slot : nullptr) {
+    if (slot_ != nullptr) {
+      slot_->critical = slot_->critical + 1;
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+  }
+  ~Critical() {
+    if (slot_ != nullptr) {
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      slot_->critical = slot_->critical - 1;
+    }
+  }
+  Critical(Critical const&) = delete;
+  Critical& operator=(Critical const&) = delete;
+
+ private:
+  srs_slot* slot_;
+};
+
+// Prints "libsrs: " and the text, and ends the process.
+[[noreturn]] void die(char const* text);
+// A fault of the innermost scope, by the program's own word; outside the monitor: die(). Returns only where the
+// scope's policy is `run`.
+void report_fault(srs_fault_kind kind, char const* why);
+
+}  // namespace srs::lib
+
+#endif
