@@ -57,12 +57,18 @@ class Hooks {
   // A denied access to pages that were taken away: bring them back (AddressSpace::bring_back).
   // False: not mine.
   virtual bool on_missing_pages(Thread*, GuestRange) { return false; }
-  // Numbers from SRS_HC_BASE up. -ENOSYS: not mine.
+  // Numbers from kHypercallBase up. -ENOSYS: not mine.
   virtual int64_t on_hypercall(Thread&, SyscallArgs const&);
-  // Around each system call that reaches the host; `out` is the guest memory that it may write.
-  virtual void on_syscall_enter(Thread&, SyscallArgs const&, std::span<GuestRange const> /*out*/) {}
+  // Around each system call of the table, and for each piece of guest memory that the host call will write; only where
+  // wants_syscalls() says so.
+  virtual void on_syscall_enter(Thread&, SyscallArgs const&) {}
+  virtual void on_syscall_write(Thread&, GuestRange) {}
   virtual void on_syscall_exit(Thread&, SyscallArgs const&, int64_t /*result*/) {}
   [[nodiscard]] virtual bool wants_syscalls() const { return false; }
 };
+
+// System-call numbers from here on are hypercalls of the layer above; no kernel has them.
+inline constexpr uint64_t kHypercallBase = 0x535200;
+inline constexpr uint64_t kHypercallEnd = kHypercallBase + 256;
 
 }  // namespace vmm

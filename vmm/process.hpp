@@ -33,6 +33,10 @@ class Process {
   [[nodiscard]] Hooks& hooks() noexcept { return *hooks_; }
   [[nodiscard]] Stats& stats() noexcept { return stats_; }
   [[nodiscard]] static int pid() noexcept { return kVirtualPid; }
+  [[nodiscard]] bool verbose() const noexcept { return verbose_; }
+  // Starts a guest thread with these registers; its virtual tid, or -errno (EAGAIN: no vCPU left).
+  virtual int64_t start_thread(Registers const& regs, std::span<std::byte const> xsave, uint64_t blocked_signals,
+                               GuestAddr clear_child_tid, GuestAddr set_child_tid, GuestAddr parent_tid) = 0;
 
   // Calls `f` for each live thread (the set is stable during the call; f must not start or end
   // threads).
@@ -52,6 +56,8 @@ class Process {
   // Ends the process: every thread leaves at its next gate. signal != 0: died of it (status 128 +
   // signal).
   void exit_group(int code, int signal = 0) noexcept;
+  // Ends the process because the monitor cannot go on: says why on stderr, status 125.
+  void broken(std::string const& why) noexcept;
   [[nodiscard]] bool exiting() const noexcept { return exiting_.load(std::memory_order_acquire); }
 
   // Stops every other thread outside guest code (kBlocked counts as stopped: it is caught at the
@@ -60,6 +66,11 @@ class Process {
   // that is no guest thread.
   void pause_all(Thread* self);
   void resume_all();
+
+  [[nodiscard]] bool pausing() const noexcept { return pausing_.load(); }
+  // For Thread: a thread's state changed to one that a pauser may wait for; a gate for a thread outside the guest.
+  void state_changed() noexcept;
+  void park_if_pausing(Thread& thread);
 
  protected:
   Process() = default;
@@ -73,8 +84,11 @@ class Process {
   std::atomic<bool> exiting_{false};
   std::atomic<int> exit_code_{0}, exit_signal_{0};
   std::atomic<bool> pausing_{false};
+  Thread* pauser_ =
+      nullptr;  // guarded by pause_mutex_; may be null while pausing: a host thread that is no guest thread
   std::mutex pause_mutex_;
   std::condition_variable pause_changed_;
+  bool verbose_ = false;
   friend class Thread;
 };
 

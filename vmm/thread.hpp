@@ -8,6 +8,7 @@
 // Every way from kMonitor or kBlocked to kGuest, and out of kBlocked, goes through gate().
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <span>
@@ -60,13 +61,11 @@ class Thread {
   void kick() noexcept;
   [[nodiscard]] RunState state() const noexcept { return state_.load(std::memory_order_acquire); }
 
-  // Memory that the present call will write, for the layer above; valid from system-call entry to
-  // exit.
-  static constexpr unsigned kMaxRanges = 16;
-  [[nodiscard]] std::span<GuestRange const> out_ranges() const noexcept { return {ranges_.data(), range_count_}; }
-  void announce_out(GuestRange range) noexcept {
-    if (range_count_ < kMaxRanges && range.size != 0) ranges_[range_count_++] = range;
-  }
+  // Tells the layer above that the present call will write this guest memory; before the host call.
+  void announce_out(GuestRange range);
+
+  // For the layer above: the thread faults (FaultKind::kForced) at its next gate. Any thread may call it.
+  void force_fault(int signal) noexcept;
 
   void* user_data = nullptr;  // of the layer above (hooks)
 
@@ -80,13 +79,11 @@ class Thread {
   std::atomic<RunState> state_{RunState::kMonitor};
   std::atomic<bool> kicked_{false};
   int64_t restart_deadline_ = 0;
-  std::array<GuestRange, kMaxRanges> ranges_{};
-  unsigned range_count_ = 0;
+  std::atomic<int> forced_{0};  // signal of a forced fault
   std::atomic<int> host_tid_{0};
   uint8_t volatile* immediate_exit_ = nullptr;  // of the vCPU's run page
 
   friend class Process;
-  friend struct KickSignal;
 };
 
 }  // namespace vmm

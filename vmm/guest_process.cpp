@@ -1,0 +1,152 @@
+#include "vmm/guest_process.hpp"
+
+#include <fmt/format.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
+#include <cstdio>
+
+#include "vmm/kick.hpp"
+#include "vmm/robust_list.hpp"
+#include "vmm/safe_copy.hpp"
+
+namespace vmm {
+
+struct GuestProcess::Worker {
+  explicit Worker(std::unique_ptr<Vcpu> v) : vcpu(std::move(v)) {}
+  std::unique_ptr<Vcpu> vcpu;
+  std::condition_variable wake;
+  std::unique_ptr<GuestThread> job;  // guarded by workers_mutex_
+  std::thread host;
+};
+
+Result<std::unique_ptr<GuestProcess>> GuestProcess::create(std::unique_ptr<AddressSpace> memory, Hooks* hooks,
+                                                           bool verbose) {
+  install_safe_copy_handler();
+  install_kick_handler();
+  auto vm = Vm::create(*memory);
+  if (!vm) return tl::unexpected(vm.error());
+  std::unique_ptr<GuestProcess> process(new GuestProcess);
+  process->memory_ = std::move(memory);
+  process->fds_ = std::make_unique<FdTable>();
+  process->vm_ = std::move(*vm);
+  process->hooks_ = hooks != nullptr ? hooks : &process->no_hooks_;
+  process->verbose_ = verbose;
+  process->memory_->set_missing_handler(
+      [p = process.get()](GuestRange range) { p->hooks_->on_missing_pages(nullptr, range); });
+  return process;
+}
+
+GuestProcess::~GuestProcess() {
+  signals_.shut_down();
+  {
+    std::lock_guard lock(workers_mutex_);
+    stopping_ = true;
+    for (auto& worker : workers_) worker->wake.notify_all();
+  }
+  for (auto& worker : workers_) worker->host.join();
+}
+
+Result<ExitStatus> GuestProcess::run(ProgramSpec const& spec, SignalGateway& gateway) {
+  auto loaded = load_program(*this, spec);
+  if (!loaded) return tl::unexpected(loaded.error());
+  gateway_ = &gateway;
+  hooks_->on_process_start(*this);
+  if (int64_t const r = start_thread(*loaded, {}, 0, {}, {}, {}); r < 0) {
+    return fail_host("starting the first thread", static_cast<int>(-r));
+  }
+  if (auto r = gateway.start(*this); !r) return tl::unexpected(r.error());
+  std::unique_lock lock(threads_mutex_);
+  all_ended_.wait(lock, [this] { return threads_.empty(); });
+  lock.unlock();
+  hooks_->on_process_end(*this);
+  return ExitStatus{exit_code_.load(), exit_signal_.load()};
+}
+
+Result<GuestProcess::Worker*> GuestProcess::idle_worker() {
+  std::lock_guard lock(workers_mutex_);
+  if (!idle_.empty()) {
+    Worker* worker = idle_.back();
+    idle_.pop_back();
+    return worker;
+  }
+  auto vcpu = Vcpu::create(*vm_, static_cast<unsigned>(workers_.size()));
+  if (!vcpu) return tl::unexpected(vcpu.error());
+  stats_.vcpus_created.fetch_add(1, std::memory_order_relaxed);
+  workers_.push_back(std::make_unique<Worker>(std::move(*vcpu)));
+  Worker* worker = workers_.back().get();
+  worker->host = std::thread([this, worker] { work(*worker); });
+  return worker;
+}
+
+int64_t GuestProcess::start_thread(Registers const& regs, std::span<std::byte const> xsave, uint64_t blocked_signals,
+                                   GuestAddr clear_child_tid, GuestAddr set_child_tid, GuestAddr parent_tid) {
+  auto worker = idle_worker();
+  if (!worker) {
+    fmt::print(stderr, "vmsrs: a thread could not start: {}\n", worker.error().message);
+    return -EAGAIN;
+  }
+  Vcpu& vcpu = *(*worker)->vcpu;
+  std::unique_lock threads(threads_mutex_);
+  int const tid = next_tid_++;
+  auto thread = std::make_unique<GuestThread>(*this, tid, vcpu);
+  thread->regs() = regs;
+  thread->signals().blocked = blocked_signals;
+  thread->clear_child_tid = clear_child_tid;
+  thread->set_child_tid = set_child_tid;
+  if (tid == kVirtualPid && gateway_ != nullptr) gateway_->adopt(*this, *thread);
+  threads_[tid] = thread.get();
+  stats_.threads_started.fetch_add(1, std::memory_order_relaxed);
+  if (threads_.size() > stats_.peak_threads) stats_.peak_threads = threads_.size();
+  threads.unlock();
+  if (!(xsave.empty() ? vcpu.reset_xsave() : vcpu.set_xsave(xsave))) broken("KVM_SET_XSAVE failed");
+  // Before the child runs: it may read the word that its parent asked for.
+  if (parent_tid && !memory().write(parent_tid, tid)) broken("the word for a new thread's id is gone");
+  std::lock_guard lock(workers_mutex_);
+  (*worker)->job = std::move(thread);
+  (*worker)->wake.notify_one();
+  return tid;
+}
+
+void GuestProcess::work(Worker& worker) {
+  std::unique_lock lock(workers_mutex_);
+  for (;;) {
+    worker.wake.wait(lock, [&] { return worker.job != nullptr || stopping_; });
+    if (worker.job == nullptr) return;
+    std::unique_ptr<GuestThread> thread = std::move(worker.job);
+    lock.unlock();
+    thread->adopt_host_thread();
+    thread->run();
+    end_thread(*thread);
+    lock.lock();
+    idle_.push_back(&worker);
+    // What the guest sees of the end (the woken joiner) comes after the vCPU is free again, so that a program that
+    // creates and joins in a loop needs one vCPU, not two.
+    GuestAddr const clear = thread->clear_child_tid;
+    lock.unlock();
+    if (clear && !exiting() && memory().write(clear, int32_t{0})) {
+      if (void* word = memory().buffer(clear, 4, Access::kWrite)) {
+        syscall(SYS_futex, word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, INT_MAX, nullptr, nullptr, 0);
+        syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+      }
+    }
+    {
+      std::lock_guard threads(threads_mutex_);
+      threads_.erase(thread->tid());
+      if (threads_.empty()) all_ended_.notify_all();
+    }
+    state_changed();
+    thread.reset();
+    lock.lock();
+  }
+}
+
+void GuestProcess::end_thread(GuestThread& thread) {
+  hooks_->on_thread_end(thread);
+  signals_.thread_exits(thread);
+  if (!exiting()) release_robust_list(thread);
+}
+
+}  // namespace vmm

@@ -1,0 +1,53 @@
+// A guest process on a VM: threads on pooled vCPUs, start and end.
+#pragma once
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "vmm/guest_thread.hpp"
+#include "vmm/loader.hpp"
+#include "vmm/process.hpp"
+#include "vmm/signal_gateway.hpp"
+#include "vmm/vm.hpp"
+
+namespace vmm {
+
+struct ExitStatus {
+  int code = 0;
+  int signal = 0;  // != 0: died of it
+  [[nodiscard]] int shell_status() const { return signal != 0 ? 128 + signal : code; }
+};
+
+class GuestProcess final : public Process {
+ public:
+  static Result<std::unique_ptr<GuestProcess>> create(std::unique_ptr<AddressSpace> memory, Hooks* hooks, bool verbose);
+  ~GuestProcess() override;
+
+  // Loads the program and runs it to its end; blocks. `gateway` has blocked the outside's signals and gets its thread.
+  Result<ExitStatus> run(ProgramSpec const& program, SignalGateway& gateway);
+
+  int64_t start_thread(Registers const& regs, std::span<std::byte const> xsave, uint64_t blocked_signals,
+                       GuestAddr clear_child_tid, GuestAddr set_child_tid, GuestAddr parent_tid) override;
+  [[nodiscard]] Vm& vm() noexcept { return *vm_; }
+
+ private:
+  // A host thread that owns a vCPU for ever and runs guest threads on it, one after the other.
+  struct Worker;
+  GuestProcess() = default;
+  Result<Worker*> idle_worker();
+  void work(Worker& worker);
+  void end_thread(GuestThread& thread);
+
+  std::unique_ptr<Vm> vm_;
+  Hooks no_hooks_;
+  std::mutex workers_mutex_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::vector<Worker*> idle_;
+  std::condition_variable all_ended_;
+  int next_tid_ = kVirtualPid;
+  bool stopping_ = false;
+  SignalGateway* gateway_ = nullptr;
+};
+
+}  // namespace vmm

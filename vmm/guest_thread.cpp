@@ -1,0 +1,261 @@
+#include "vmm/guest_thread.hpp"
+
+#include <fmt/format.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "vmm/decode.hpp"
+#include "vmm/kick.hpp"
+
+namespace vmm {
+namespace {
+
+bool is_restart(int64_t result) {
+  return result == kRestartSys || result == kRestartNoHand || result == kRestartBlock;
+}
+
+// Vectors of the Intel SDM vol. 3, table 6-1, as Linux turns them into signals (arch/x86/kernel/traps.c).
+Fault fault_of(ExitException const& e) {
+  Fault f;
+  switch (e.vector) {
+    case 0:
+      f.kind = FaultKind::kDivide, f.signal = SIGFPE, f.code = FPE_INTDIV;
+      break;
+    case 1:
+      f.kind = FaultKind::kBreakpoint, f.signal = SIGTRAP, f.code = TRAP_TRACE;
+      break;
+    case 3:
+      f.kind = FaultKind::kBreakpoint, f.signal = SIGTRAP, f.code = SI_KERNEL;
+      break;
+    case 6:
+      f.kind = FaultKind::kIllegal, f.signal = SIGILL, f.code = ILL_ILLOPN;
+      break;
+    case 12:
+      f.kind = FaultKind::kStackSegment, f.signal = SIGBUS, f.code = SI_KERNEL;
+      break;
+    case 14:
+      f.kind = FaultKind::kPage, f.signal = SIGSEGV, f.code = SEGV_MAPERR, f.address = GuestAddr(e.cr2);
+      f.access = (e.error_code & 16) != 0  ? FaultAccess::kExecute
+                 : (e.error_code & 2) != 0 ? FaultAccess::kWrite
+                                           : FaultAccess::kRead;
+      break;
+    case 16:
+    case 19:
+      f.kind = FaultKind::kFloat, f.signal = SIGFPE, f.code = FPE_FLTINV;
+      break;
+    case 17:
+      f.kind = FaultKind::kAlignment, f.signal = SIGBUS, f.code = BUS_ADRALN;
+      break;
+    default:  // #GP and what else ring 3 can raise
+      f.kind = FaultKind::kProtection, f.signal = SIGSEGV, f.code = SI_KERNEL;
+      break;
+  }
+  return f;
+}
+
+}  // namespace
+
+GuestThread::GuestThread(Process& process, int tid, Vcpu& vcpu) : Thread(process, tid), vcpu_(vcpu) {
+  immediate_exit_ = vcpu.immediate_exit();
+}
+
+void GuestThread::adopt_host_thread() {
+  set_kick_target(immediate_exit_);
+  host_tid_.store(static_cast<int>(syscall(SYS_gettid)));
+}
+
+void GuestThread::run() {
+  if (set_child_tid && !memory().write(set_child_tid, tid_)) set_child_tid = GuestAddr();
+  process_.hooks().on_thread_start(*this);
+  while (gate()) {
+    VmExit const exit = enter_guest();
+    if (std::holds_alternative<ExitKicked>(exit)) continue;
+    process_.stats().kvm_exits.fetch_add(1, std::memory_order_relaxed);
+    if (std::holds_alternative<ExitSyscall>(exit)) {
+      on_syscall();
+    } else if (auto const* exception = std::get_if<ExitException>(&exit)) {
+      on_exception(*exception);
+    } else if (std::holds_alternative<ExitDenied>(exit)) {
+      on_denied();
+    } else if (auto const* broken = std::get_if<ExitBroken>(&exit)) {
+      process_.broken(broken->what);
+    }
+  }
+}
+
+VmExit GuestThread::enter_guest() {
+  state_.store(RunState::kGuest);
+  if (kicked_.load() || process_.pausing() || process_.exiting()) {
+    state_.store(RunState::kMonitor);
+    return ExitKicked{};
+  }
+  VmExit exit = vcpu_.run(regs_);
+  state_.store(RunState::kMonitor);
+  return exit;
+}
+
+bool GuestThread::gate(std::optional<InterruptedCall>* call) {
+  *immediate_exit_ = 0;
+  kicked_.store(false);
+  for (;;) {
+    if (finished_ || process_.exiting()) return false;
+    process_.park_if_pausing(*this);
+    if (int const signal = forced_.exchange(0); signal != 0) {
+      Fault f;
+      f.kind = FaultKind::kForced;
+      f.signal = signal;
+      f.code = SI_KERNEL;
+      uint64_t const rip = regs_.rip, rsp = regs_.rsp;
+      fault(f, nullptr);
+      if (call != nullptr && (regs_.rip != rip || regs_.rsp != rsp)) call->reset();
+      continue;
+    }
+    if (!process_.signals().deliverable(*this)) return true;
+    SignalOutcome const outcome = process_.signals().deliver(*this, call != nullptr && *call ? &**call : nullptr);
+    if (outcome.kind == SignalOutcome::kHandler && call != nullptr) call->reset();
+    if (!settle(outcome)) return false;
+    if (outcome.kind == SignalOutcome::kNone) return true;
+  }
+}
+
+// What a look at the signals led to. False: the process ends.
+bool GuestThread::settle(SignalOutcome const& outcome) {
+  if (outcome.kind != SignalOutcome::kTerminate) return true;
+  if (outcome.self_sent) {
+    Fault f;
+    f.kind = FaultKind::kFatalSignal;
+    f.signal = outcome.signal;
+    f.code = SI_TKILL;
+    if (process_.hooks().on_fault(*this, f) == FaultVerdict::kResume) return true;
+  }
+  end_by_signal(outcome);
+  return false;
+}
+
+void GuestThread::end_by_signal(SignalOutcome const& outcome) {
+  process_.exit_group(0, outcome.signal);
+}
+
+void GuestThread::on_syscall() {
+  SyscallArgs const args{regs_.rax, {regs_.rdi, regs_.rsi, regs_.rdx, regs_.r10, regs_.r8, regs_.r9}};
+  std::optional<InterruptedCall> call;
+  for (;;) {
+    int64_t const result = dispatch(args);
+    if (result == kRegistersSet) break;
+    if (!is_restart(result)) {
+      regs_.rax = static_cast<uint64_t>(result);
+      break;
+    }
+    call = InterruptedCall{args.nr, result};
+    if (!gate(&call)) return;
+    if (!call) break;  // the registers are a handler's, or recovery's
+  }
+  restart_deadline_ = 0;
+}
+
+int64_t GuestThread::dispatch(SyscallArgs const& args) {
+  Stats& stats = process_.stats();
+  if (args.nr >= kHypercallBase && args.nr < kHypercallEnd) {
+    stats.hypercalls.fetch_add(1, std::memory_order_relaxed);
+    return process_.hooks().on_hypercall(*this, args);
+  }
+  SyscallRow const* row = SyscallTable::instance().find(args.nr);
+  if (row == nullptr) {
+    bool const first = stats.unknown_syscalls.fetch_add(1, std::memory_order_relaxed) == 0 ||
+                       (args.nr < stats.syscalls.size() && stats.syscalls[args.nr].load() == 0);
+    if (args.nr < stats.syscalls.size()) stats.syscalls[args.nr].fetch_add(1, std::memory_order_relaxed);
+    if (first && process_.verbose()) fmt::print(stderr, "vmsrs: system call {} is unknown here: ENOSYS\n", args.nr);
+    return -ENOSYS;
+  }
+  stats.syscalls[args.nr].fetch_add(1, std::memory_order_relaxed);
+  Hooks& hooks = process_.hooks();
+  if (!hooks.wants_syscalls()) return row->handler(*this, args);
+  hooks.on_syscall_enter(*this, args);
+  int64_t const result = row->handler(*this, args);
+  hooks.on_syscall_exit(*this, args, result);
+  return result;
+}
+
+void GuestThread::on_exception(ExitException const& exception) {
+  Fault f = fault_of(exception);
+  ThreadSignals::Trap const trap{static_cast<uint64_t>(exception.vector), exception.error_code, exception.cr2};
+  if (exception.vector == 14) {
+    Vma vma;
+    f.mapped = memory().find_vma(f.address, vma);
+    if (f.mapped) f.code = SEGV_ACCERR;
+  }
+  fault(f, &trap);
+}
+
+// The host mapping denied an access. KVM does not say which: decode the instruction.
+void GuestThread::on_denied() {
+  AddressSpace& space = memory();
+  uint8_t bytes[kMaxInstruction];
+  unsigned readable = 0;
+  if (space.read(GuestAddr(regs_.rip), bytes, sizeof bytes)) {
+    readable = sizeof bytes;
+  } else {
+    while (readable < sizeof bytes && space.read(GuestAddr(regs_.rip + readable), &bytes[readable], 1)) ++readable;
+  }
+  DecodedInstruction const instruction = decode({bytes, readable}, regs_);
+  Fault f;
+  f.kind = FaultKind::kPage;
+  f.signal = SIGSEGV;
+  f.code = SEGV_MAPERR;
+  f.address = GuestAddr(regs_.rip);
+  f.access = FaultAccess::kExecute;
+  bool explained = readable == 0;
+  bool beyond_file = false;
+  for (unsigned i = 0; i < instruction.count && !explained; ++i) {
+    MemoryAccess const& access = instruction.accesses[i];
+    uint64_t const size = access.size == 0 ? 1 : access.size;
+    for (uint64_t at = access.address.value; !explained; at = page_down(at) + kPageSize) {
+      if (at >= access.address.value + size) break;
+      if (space.is_away(GuestAddr(at))) {
+        process_.stats().missing_traps.fetch_add(1, std::memory_order_relaxed);
+        if (process_.hooks().on_missing_pages(this, {access.address, size})) return;
+      }
+      Vma vma;
+      bool const mapped = space.find_vma(GuestAddr(at), vma);
+      bool const allowed = mapped && (access.write ? (vma.prot & PROT_WRITE) != 0 : vma.prot != PROT_NONE);
+      beyond_file = allowed && vma.backing == Backing::kSharedFile;
+      if (allowed && !beyond_file) continue;
+      explained = true;
+      f.address = GuestAddr(at);
+      f.access = access.write ? FaultAccess::kWrite : FaultAccess::kRead;
+      f.access_size = access.size;
+      f.mapped = mapped;
+      f.code = mapped ? SEGV_ACCERR : SEGV_MAPERR;
+    }
+  }
+  // The instruction may have been put right meanwhile by another thread (mprotect, a page back): try again, a few
+  // times.
+  if (!explained && readable != 0) {
+    denied_again_ = denied_rip_ == regs_.rip ? denied_again_ + 1 : 0;
+    denied_rip_ = regs_.rip;
+    if (denied_again_ < 100) return;
+  }
+  denied_again_ = 0;
+  if (beyond_file) f.signal = SIGBUS, f.code = BUS_ADRERR;
+  uint64_t const error = 4u | (f.access == FaultAccess::kWrite ? 2u : 0u) | (f.mapped ? 1u : 0u);
+  ThreadSignals::Trap const trap{14, error, f.address.value};
+  fault(f, &trap);
+}
+
+void GuestThread::fault(Fault const& f, ThreadSignals::Trap const* trap) {
+  process_.stats().faults.fetch_add(1, std::memory_order_relaxed);
+  if (process_.hooks().on_fault(*this, f) == FaultVerdict::kResume) return;
+  if (f.kind == FaultKind::kForced) return;  // nobody's any more
+  siginfo_t info{};
+  info.si_signo = f.signal;
+  info.si_code = f.code;
+  info.si_addr = reinterpret_cast<void*>(f.kind == FaultKind::kPage ? f.address.value : regs_.rip);
+  if (f.kind == FaultKind::kProtection) info.si_addr = nullptr;
+  SignalOutcome const outcome = process_.signals().force(*this, info, trap);
+  if (outcome.kind == SignalOutcome::kTerminate) end_by_signal(outcome);
+}
+
+}  // namespace vmm

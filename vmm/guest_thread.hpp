@@ -1,0 +1,46 @@
+// The run loop of one guest thread on its vCPU.
+#pragma once
+
+#include <optional>
+
+#include "vmm/process.hpp"
+#include "vmm/vcpu.hpp"
+
+namespace vmm {
+
+class GuestThread final : public Thread {
+ public:
+  GuestThread(Process& process, int tid, Vcpu& vcpu);
+
+  // Runs guest code until the thread or the process ends. On the host thread that owns the vCPU.
+  void run();
+
+  bool get_xsave(std::span<std::byte> to) override { return vcpu_.get_xsave(to); }
+  bool set_xsave(std::span<std::byte const> from) override { return vcpu_.set_xsave(from); }
+  void finish() noexcept { finished_ = true; }  // the exit system call; by the thread itself
+  void adopt_host_thread();
+
+  GuestAddr clear_child_tid;  // written 0 and woken at the thread's end
+  GuestAddr set_child_tid;    // written the tid before the thread's first instruction
+  GuestAddr robust_list;      // as set_robust_list gave it: walked with checked reads at the end
+
+ private:
+  // Lets a pause, a forced fault and pending signals happen. With `call`: the interrupted call they happen in; it is
+  // reset when the registers no longer stand at it. False: the thread or the process ends.
+  bool gate(std::optional<InterruptedCall>* call = nullptr);
+  VmExit enter_guest();
+  void on_syscall();
+  int64_t dispatch(SyscallArgs const& args);
+  void on_exception(ExitException const& exception);
+  void on_denied();
+  void fault(Fault const& fault, ThreadSignals::Trap const* trap);
+  void end_by_signal(SignalOutcome const& outcome);
+  bool settle(SignalOutcome const& outcome);
+
+  Vcpu& vcpu_;
+  bool finished_ = false;
+  unsigned denied_again_ = 0;  // the same access denied in a row, with nothing to explain it
+  uint64_t denied_rip_ = 0;
+};
+
+}  // namespace vmm

@@ -1,0 +1,25 @@
+// One call from the command line to a finished guest: what `vmsrs run` needs, with no word of recovery.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "vmm/guest_process.hpp"
+
+namespace vmm {
+
+struct RunConfig {
+  ProgramSpec program;
+  uint64_t memory = 8ULL << 30;  // the high window; a power of two, 2 to 8 GiB on KVM-PVM
+  bool verbose = false;
+};
+
+// Makes the guest's memory. Separate from start so that the layer above can fork its store process, which maps the same
+// memory, before the first thread exists.
+Result<std::unique_ptr<AddressSpace>> make_memory(RunConfig const& config);
+
+// Runs the program to its end. `hooks` may be null. `on_end` sees the process after its last thread ended.
+Result<ExitStatus> run_guest(RunConfig const& config, std::unique_ptr<AddressSpace> memory, Hooks* hooks,
+                             std::function<void(GuestProcess&)> const& on_end = {});
+
+}  // namespace vmm

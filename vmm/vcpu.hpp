@@ -1,0 +1,59 @@
+// One vCPU. Must be run by one host thread at a time, best always the same one (KVM notices a change of thread and
+// waits for an RCU grace period). KVM cannot destroy a vCPU: keep it in a pool.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <variant>
+
+#include "vmm/registers.hpp"
+#include "vmm/vm.hpp"
+
+namespace vmm {
+
+struct ExitSyscall {};  // registers as at the syscall instruction, rip behind it
+struct ExitException {  // ring 3 raised an exception; registers are those of the faulting instruction
+  int vector;
+  uint64_t error_code;
+  uint64_t cr2;  // #PF only
+};
+struct ExitDenied {};  // an access that the host mapping does not allow, at regs.rip
+struct ExitKicked {};  // a signal or immediate_exit
+struct ExitBroken {    // nothing the guest should be able to cause: the VM cannot go on
+  std::string what;
+};
+using VmExit = std::variant<ExitSyscall, ExitException, ExitDenied, ExitKicked, ExitBroken>;
+
+class Vcpu {
+ public:
+  static Result<std::unique_ptr<Vcpu>> create(Vm const& vm, unsigned index);
+  ~Vcpu();
+  Vcpu(Vcpu const&) = delete;
+  Vcpu& operator=(Vcpu const&) = delete;
+
+  // Puts the registers in, runs, and takes them out again.
+  VmExit run(Registers& regs);
+  [[nodiscard]] uint8_t volatile* immediate_exit() noexcept;
+  // The XSAVE area, standard format, at most 4096 bytes. KVM_GET_XSAVE, KVM_SET_XSAVE.
+  bool get_xsave(std::span<std::byte> to);
+  bool set_xsave(std::span<std::byte const> from);
+  // The state a new thread begins with: everything initial.
+  bool reset_xsave();
+  [[nodiscard]] unsigned index() const noexcept { return index_; }
+
+ private:
+  Vcpu(Vm const& vm, unsigned index) : vm_(vm), index_(index) {}
+  Result<void> set_up();
+  void put(Registers const& regs);
+  void take(Registers& regs);
+  VmExit classify(Registers& regs);
+
+  Vm const& vm_;
+  unsigned index_;
+  ScopedFd fd_;
+  kvm_run* run_ = nullptr;
+  bool sregs_known_ = false;
+};
+
+}  // namespace vmm
