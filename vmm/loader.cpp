@@ -16,6 +16,7 @@
 #include "vmm/elf_image.hpp"
 #include "vmm/process.hpp"
 #include "vmm/scoped_fd.hpp"
+#include "vmm/vdso.hpp"
 
 namespace vmm {
 namespace {
@@ -267,7 +268,10 @@ Result<Registers> load_program(Process& process, ProgramSpec const& spec) {
     loaded.interpreter_base = *base;
     loaded.entry = linker->entry + *base;
   }
-  auto sp = build_stack(process, *image, loaded, 0);
+  auto vdso = load_vdso(space);
+  if (!vdso) return tl::unexpected(vdso.error());
+  process.time_page = vdso->time_page;
+  auto sp = build_stack(process, *image, loaded, vdso->image.value);
   if (!sp) return tl::unexpected(sp.error());
   Registers regs;
   regs.rip = loaded.entry;
