@@ -62,6 +62,13 @@ int status_of(std::vector<std::string> const& command) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+// ThreadSanitizer delivers no signal to a thread that blocks in accept.
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kStops = false;
+#else
+constexpr bool kStops = true;
+#endif
+
 class BookstoreServer : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -89,7 +96,7 @@ TEST_F(BookstoreServer, TwentyUsersWithoutFaultsGetRightAnswersOnly) {
     model.finish(after->rows, after->orders);
     run.finding = model.finding();
     run.alive = true;
-    run.exit = shop.stop(10s);
+    if (kStops) run.exit = shop.stop(10s);
     EXPECT_TRUE(passed(run)) << to_json(run).dump(2);
     json const j = to_json(run);
     EXPECT_EQ(j["wrong_answers"], 0);
