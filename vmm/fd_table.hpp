@@ -6,6 +6,7 @@
 // close() by another thread never lets a host call hit a recycled number.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -41,6 +42,11 @@ class OpenFile {
   [[nodiscard]] int host_fd() const noexcept { return host_fd_; }
   [[nodiscard]] std::string const& path() const noexcept { return path_; }
 
+  // Set once by the calls that give the file a property which later calls must know.
+  std::atomic<bool> record_locks{false};    // fcntl F_SETLK was used: a close() of any number drops them
+  std::atomic<bool> socket_timeout{false};  // SO_RCVTIMEO or SO_SNDTIMEO is set
+  std::atomic<bool> read_only{false};       // on procfs: no write access by re-opening
+
  private:
   Kind kind_;
   int host_fd_;
@@ -59,6 +65,9 @@ class FdTable {
   int install(FileRef file, bool cloexec, int minimum = 0);
   int install_at(int fd, FileRef file, bool cloexec);  // replaces what is there; fd or -errno
   bool close(int fd);                                  // false: EBADF
+  // Closes every number in [first, last]; with `cloexec_only` marks them close-on-exec instead.
+  void close_range(unsigned first, unsigned last, bool cloexec_only);
+  [[nodiscard]] bool full() const;  // install() would answer -EMFILE
   [[nodiscard]] bool cloexec(int fd) const;
   void set_cloexec(int fd, bool on);
   [[nodiscard]] std::vector<int> open_numbers() const;
@@ -71,12 +80,19 @@ class FdTable {
     bool cloexec = false;
   };
   mutable std::mutex mutex_;
+  [[nodiscard]] int lowest_free(int minimum) const;
+  static void release(Entry entry);
+
   std::vector<Entry> entries_;
   uint64_t limit_ = 1024;
 };
 
-// Wraps a host fd just opened; finds out its kind with fstat. Moves it to a high number (monitor
-// fds live there).
+// Wraps a host fd just opened and moves it to a high number, so that a guest's number that slipped
+// through some call would name nothing. The short form finds out its kind with fstat.
 FileRef adopt_host_fd(int host_fd, std::string path = {});
+FileRef adopt_host_fd(int host_fd, OpenFile::Kind kind, std::string path = {});
+// The same number policy for an fd that stays the caller's: the new number, or the old one where no
+// high one is free. Close-on-exec is set.
+[[nodiscard]] int move_fd_high(int host_fd);
 
 }  // namespace vmm

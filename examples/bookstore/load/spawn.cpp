@@ -35,7 +35,7 @@ std::string ServerExit::text() const {
   std::string text = signal != 0 ? std::string("signal ") + std::to_string(signal) + " (" + strsignal(signal) + ")"
                                  : "exit status " + std::to_string(status);
   if (by_itself) text += ", before it was asked to";
-  if (killed) text += ", after a polite signal had no effect";
+  if (killed) text += ", after SIGTERM had no effect";
   return text;
 }
 
@@ -136,7 +136,7 @@ bool SpawnedServer::gone(int* status, std::chrono::milliseconds patience) {
   }
 }
 
-ServerExit SpawnedServer::stop(std::chrono::milliseconds patience, int ask) {
+ServerExit SpawnedServer::stop(std::chrono::milliseconds patience) {
   int status = 0;
   ServerExit exit;
   // A dying server may still be writing its core or its report when its connections are gone.
@@ -144,7 +144,7 @@ ServerExit SpawnedServer::stop(std::chrono::milliseconds patience, int ask) {
     exit = exit_from(status);
     exit.by_itself = true;
   } else {
-    kill(pid_, ask);
+    kill(pid_, SIGTERM);
     bool const ended = gone(&status, patience);
     if (!ended) {
       kill(pid_, SIGKILL);
@@ -153,7 +153,7 @@ ServerExit SpawnedServer::stop(std::chrono::milliseconds patience, int ask) {
     exit = exit_from(status);
     exit.killed = !ended;
     // Whoever dies of anything but the stop did so by itself.
-    exit.by_itself = ended && exit.signal != 0 && exit.signal != ask;
+    exit.by_itself = ended && exit.signal != 0 && exit.signal != SIGTERM;
   }
   pid_ = -1;
   return exit;

@@ -1,7 +1,6 @@
 // A server started for the length of a run.
 #pragma once
 
-#include <signal.h>
 #include <sys/types.h>
 
 #include <chrono>
@@ -23,7 +22,7 @@ struct ServerExit {
 class SpawnedServer {
  public:
   // Starts the command and waits until it says "listening on http://HOST:PORT". Its output goes on
-  // to stderr. It is ended with the thread that started it.
+  // to stderr.
   static tl::expected<SpawnedServer, std::string> start(std::vector<std::string> const& command,
                                                         std::chrono::milliseconds patience);
   SpawnedServer(SpawnedServer&& other) noexcept;
@@ -32,8 +31,8 @@ class SpawnedServer {
 
   std::string const& host() const { return host_; }
   int port() const { return port_; }
-  // Ends it by its process id: with `ask`, and with SIGKILL after `patience`.
-  ServerExit stop(std::chrono::milliseconds patience, int ask = SIGTERM);
+  // Ends it by its process id: SIGTERM, and SIGKILL after `patience`.
+  ServerExit stop(std::chrono::milliseconds patience);
 
  private:
   SpawnedServer() = default;

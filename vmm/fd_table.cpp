@@ -1,0 +1,171 @@
+#include "vmm/fd_table.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace vmm {
+
+namespace {
+
+// Below this the monitor keeps nothing but its standard streams.
+int high_base() {
+  static int const base = [] {
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 512;
+    return static_cast<int>(std::min<rlim_t>(limit.rlim_cur / 2, 4096));
+  }();
+  return base;
+}
+
+OpenFile::Kind kind_of(int host_fd) {
+  struct stat st {};
+  if (fstat(host_fd, &st) != 0) return OpenFile::Kind::kOther;
+  if (S_ISREG(st.st_mode)) return OpenFile::Kind::kFile;
+  if (S_ISDIR(st.st_mode)) return OpenFile::Kind::kDirectory;
+  if (S_ISFIFO(st.st_mode)) return OpenFile::Kind::kPipe;
+  if (S_ISSOCK(st.st_mode)) return OpenFile::Kind::kSocket;
+  return OpenFile::Kind::kOther;
+}
+
+}  // namespace
+
+OpenFile::~OpenFile() {
+  if (host_fd_ >= 0) ::close(host_fd_);
+}
+
+int move_fd_high(int host_fd) {
+  if (host_fd < 0 || host_fd >= high_base()) return host_fd;
+  int const high = fcntl(host_fd, F_DUPFD_CLOEXEC, high_base());
+  if (high < 0) return host_fd;
+  ::close(host_fd);
+  return high;
+}
+
+FileRef adopt_host_fd(int host_fd, std::string path) {
+  return adopt_host_fd(host_fd, kind_of(host_fd), std::move(path));
+}
+
+FileRef adopt_host_fd(int host_fd, OpenFile::Kind kind, std::string path) {
+  return std::make_shared<OpenFile>(kind, move_fd_high(host_fd), std::move(path));
+}
+
+void FdTable::adopt_standard_streams() {
+  for (int fd = 0; fd < 3; ++fd) {
+    int const copy = fcntl(fd, F_DUPFD_CLOEXEC, high_base());
+    if (copy >= 0) install_at(fd, adopt_host_fd(copy), false);
+  }
+}
+
+FileRef FdTable::get(int fd) const {
+  std::lock_guard const lock(mutex_);
+  if (fd < 0 || static_cast<size_t>(fd) >= entries_.size()) return nullptr;
+  return entries_[static_cast<size_t>(fd)].file;
+}
+
+int FdTable::lowest_free(int minimum) const {
+  size_t at = static_cast<size_t>(minimum);
+  while (at < entries_.size() && entries_[at].file) ++at;
+  return at < limit_ ? static_cast<int>(at) : -EMFILE;
+}
+
+bool FdTable::full() const {
+  std::lock_guard const lock(mutex_);
+  return lowest_free(0) < 0;
+}
+
+int FdTable::install(FileRef file, bool cloexec, int minimum) {
+  std::lock_guard const lock(mutex_);
+  int const fd = lowest_free(minimum);
+  if (fd < 0) return fd;
+  if (entries_.size() <= static_cast<size_t>(fd)) entries_.resize(static_cast<size_t>(fd) + 1);
+  entries_[static_cast<size_t>(fd)] = {std::move(file), cloexec};
+  return fd;
+}
+
+int FdTable::install_at(int fd, FileRef file, bool cloexec) {
+  Entry old;
+  {
+    std::lock_guard const lock(mutex_);
+    if (fd < 0 || static_cast<uint64_t>(fd) >= limit_) return -EBADF;
+    if (entries_.size() <= static_cast<size_t>(fd)) entries_.resize(static_cast<size_t>(fd) + 1);
+    old = std::exchange(entries_[static_cast<size_t>(fd)], Entry{std::move(file), cloexec});
+  }
+  release(std::move(old));
+  return fd;
+}
+
+bool FdTable::close(int fd) {
+  Entry old;
+  {
+    std::lock_guard const lock(mutex_);
+    if (fd < 0 || static_cast<size_t>(fd) >= entries_.size()) return false;
+    old = std::exchange(entries_[static_cast<size_t>(fd)], Entry{});
+  }
+  if (!old.file) return false;
+  release(std::move(old));
+  return true;
+}
+
+void FdTable::release(Entry entry) {
+  // POSIX: closing any descriptor of a file drops the process's record locks on it. The host sees
+  // a close only with the last number, so it is shown one.
+  if (entry.file && entry.file.use_count() > 1 && entry.file->record_locks) {
+    int const copy = fcntl(entry.file->host_fd(), F_DUPFD_CLOEXEC, high_base());
+    if (copy >= 0) ::close(copy);
+  }
+}
+
+void FdTable::close_range(unsigned first, unsigned last, bool cloexec_only) {
+  std::vector<Entry> closed;
+  {
+    std::lock_guard const lock(mutex_);
+    for (size_t at = first; at < entries_.size() && at <= last; ++at) {
+      if (!entries_[at].file) continue;
+      if (cloexec_only) {
+        entries_[at].cloexec = true;
+      } else {
+        closed.push_back(std::exchange(entries_[at], Entry{}));
+      }
+    }
+  }
+  for (Entry& entry : closed) release(std::move(entry));
+}
+
+bool FdTable::cloexec(int fd) const {
+  std::lock_guard const lock(mutex_);
+  return fd >= 0 && static_cast<size_t>(fd) < entries_.size() && entries_[static_cast<size_t>(fd)].cloexec;
+}
+
+void FdTable::set_cloexec(int fd, bool on) {
+  std::lock_guard const lock(mutex_);
+  if (fd >= 0 && static_cast<size_t>(fd) < entries_.size()) {
+    entries_[static_cast<size_t>(fd)].cloexec = on;
+  }
+}
+
+std::vector<int> FdTable::open_numbers() const {
+  std::lock_guard const lock(mutex_);
+  std::vector<int> numbers;
+  for (size_t at = 0; at < entries_.size(); ++at) {
+    if (entries_[at].file) numbers.push_back(static_cast<int>(at));
+  }
+  return numbers;
+}
+
+void FdTable::set_limit(uint64_t limit) {
+  std::lock_guard const lock(mutex_);
+  limit_ = std::min<uint64_t>(limit, 1U << 20);
+}
+
+uint64_t FdTable::limit() const {
+  std::lock_guard const lock(mutex_);
+  return limit_;
+}
+
+}  // namespace vmm

@@ -1,0 +1,122 @@
+// read, write and their kind; offsets; bringing data to the disk.
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <array>
+
+#include "vmm/process.hpp"
+#include "vmm/syscalls/families.hpp"
+#include "vmm/syscalls/host.hpp"
+#include "vmm/syscalls/io_result.hpp"
+#include "vmm/syscalls/iovec.hpp"
+#include "vmm/syscalls/procfs.hpp"
+#include "vmm/syscalls/signalfd.hpp"
+
+namespace vmm {
+
+int64_t finish_io(Thread& thread, OpenFile const& file, int64_t result) {
+  if (result == -EPIPE) raise_sigpipe(thread);
+  // socket(7): a call on a socket with a time-out is never restarted after a handler.
+  if (result == kRestartSys && file.socket_timeout) return kRestartNoHand;
+  return result;
+}
+
+namespace {
+
+int64_t transfer(Thread& thread, SyscallArgs const& args, Access access) {
+  FileRef const file = thread.fds().get(int_arg(args, 0));
+  if (!file) return -EBADF;
+  GuestAddr const at = addr_arg(args, 1);
+  uint64_t const size = args.a[2];
+  void* const buffer = thread.memory().buffer(at, size, access);
+  if (buffer == nullptr) return -EFAULT;
+  if (access == Access::kWrite) thread.announce_out({at, size});
+  if (args.nr == SYS_read && file->kind() == OpenFile::Kind::kSignalFd) {
+    std::array<std::byte, 32 * 128> records;  // as many as one read takes at a time
+    int64_t const n =
+        static_cast<SignalFd&>(*file).read(thread, records.data(), std::min<uint64_t>(size, records.size()));
+    bool const lost = n > 0 && !thread.memory().write(at, records.data(), static_cast<uint64_t>(n));
+    return lost ? -EFAULT : n;
+  }
+  return finish_io(thread, *file,
+                   host_blocking(thread, static_cast<long>(args.nr), file->host_fd(), buffer, size, args.a[3]));
+}
+
+int64_t do_read(Thread& thread, SyscallArgs const& args) {
+  return transfer(thread, args, Access::kWrite);
+}
+int64_t do_write(Thread& thread, SyscallArgs const& args) {
+  return transfer(thread, args, Access::kRead);
+}
+
+int64_t transfer_vector(Thread& thread, SyscallArgs const& args, Access access) {
+  FileRef const file = thread.fds().get(int_arg(args, 0));
+  if (!file) return -EBADF;
+  IovecCopy vectors;
+  if (int64_t const error = vectors.load(thread, addr_arg(args, 1), args.a[2], access); error != 0) {
+    return error;
+  }
+  return finish_io(thread, *file,
+                   host_blocking(thread, static_cast<long>(args.nr), file->host_fd(), vectors.data(), vectors.size(),
+                                 args.a[3], args.a[4], args.a[5]));
+}
+
+int64_t do_readv(Thread& thread, SyscallArgs const& args) {
+  return transfer_vector(thread, args, Access::kWrite);
+}
+int64_t do_writev(Thread& thread, SyscallArgs const& args) {
+  return transfer_vector(thread, args, Access::kRead);
+}
+
+int64_t do_lseek(Thread& thread, SyscallArgs const& args) {
+  FileRef const file = thread.fds().get(int_arg(args, 0));
+  if (!file) return -EBADF;
+  if (auto* const directory = dynamic_cast<ProcDirectory*>(file.get())) {
+    return directory->seek(static_cast<int64_t>(args.a[1]), int_arg(args, 2));
+  }
+  return host(SYS_lseek, file->host_fd(), args.a[1], int_arg(args, 2));
+}
+
+// Flushing every file system of the host is more than a guest needs: its own files suffice.
+int64_t do_sync(Thread& thread, SyscallArgs const&) {
+  for (int const fd : thread.fds().open_numbers()) {
+    FileRef const file = thread.fds().get(fd);
+    if (file && file->kind() == OpenFile::Kind::kFile) host(SYS_fdatasync, file->host_fd());
+  }
+  return 0;
+}
+
+using namespace arg;
+constexpr ArgSpec kVectorIn{Arg::kIovecIn};
+constexpr ArgSpec kVectorOut{Arg::kIovecOut};
+constexpr SyscallRow kRows[] = {
+    {SYS_read, "read", {kFd, out(from_arg(2)), kNum}, do_read, Support::kFull, "", true},
+    {SYS_write, "write", {kFd, in(from_arg(2)), kNum}, do_write, Support::kFull, "", true},
+    {SYS_pread64, "pread64", {kFd, out(from_arg(2)), kNum, kNum}, do_read, Support::kFull, "", true},
+    {SYS_pwrite64, "pwrite64", {kFd, in(from_arg(2)), kNum, kNum}, do_write, Support::kFull, "", true},
+    {SYS_readv, "readv", {kFd, kVectorOut, kNum}, do_readv, Support::kFull, "", true},
+    {SYS_writev, "writev", {kFd, kVectorIn, kNum}, do_writev, Support::kFull, "", true},
+    {SYS_preadv, "preadv", {kFd, kVectorOut, kNum, kNum, kNum}, do_readv, Support::kFull, "", true},
+    {SYS_pwritev, "pwritev", {kFd, kVectorIn, kNum, kNum, kNum}, do_writev, Support::kFull, "", true},
+    {SYS_preadv2, "preadv2", {kFd, kVectorOut, kNum, kNum, kNum, kNum}, do_readv, Support::kFull, "", true},
+    {SYS_pwritev2, "pwritev2", {kFd, kVectorIn, kNum, kNum, kNum, kNum}, do_writev, Support::kFull, "", true},
+    {SYS_lseek, "lseek", {kFd, kNum, kNum}, do_lseek},
+    {SYS_fsync, "fsync", {kFd}, pass_through, Support::kFull, "", true},
+    {SYS_fdatasync, "fdatasync", {kFd}, pass_through, Support::kFull, "", true},
+    {SYS_syncfs, "syncfs", {kFd}, pass_through, Support::kFull, "", true},
+    {SYS_sync, "sync", {}, do_sync, Support::kPartial, "the guest's own open files only"},
+    {SYS_sync_file_range, "sync_file_range", {kFd, kNum, kNum, kNum}, pass_through, Support::kFull, "", true},
+    {SYS_ftruncate, "ftruncate", {kFd, kNum}, pass_through},
+    {SYS_fallocate, "fallocate", {kFd, kNum, kNum, kNum}, pass_through, Support::kFull, "", true},
+    {SYS_fadvise64, "fadvise64", {kFd, kNum, kNum, kNum}, pass_through},
+    {SYS_readahead, "readahead", {kFd, kNum, kNum}, pass_through},
+};
+
+}  // namespace
+
+std::span<SyscallRow const> file_io_rows() {
+  return kRows;
+}
+
+}  // namespace vmm

@@ -1,0 +1,14 @@
+// What every data transfer does with its host call's result.
+#pragma once
+
+#include <cstdint>
+
+namespace vmm {
+
+class OpenFile;
+class Thread;
+
+// SIGPIPE for -EPIPE, and the right restart code.
+int64_t finish_io(Thread& thread, OpenFile const& file, int64_t result);
+
+}  // namespace vmm

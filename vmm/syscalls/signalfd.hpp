@@ -1,0 +1,29 @@
+// signalfd: a descriptor whose reads take the guest's pending signals. The host fd is an eventfd
+// that ProcessSignals keeps readable while there is one, so poll and epoll work on it as it is.
+#pragma once
+
+#include <atomic>
+
+#include "vmm/fd_table.hpp"
+
+namespace vmm {
+
+class ProcessSignals;
+class Thread;
+
+class SignalFd : public OpenFile {
+ public:
+  SignalFd(ProcessSignals& signals, int event_fd, uint64_t mask, bool non_blocking);
+  ~SignalFd() override;
+  void set_mask(uint64_t mask);
+  // As read(2) of a signalfd, into `to`: bytes (a multiple of 128) or -errno.
+  int64_t read(Thread& thread, void* to, uint64_t size);
+
+  std::atomic<bool> nonblock;
+
+ private:
+  ProcessSignals& signals_;
+  std::atomic<uint64_t> mask_;
+};
+
+}  // namespace vmm
