@@ -37,7 +37,6 @@ srs_run_scope_:
         .cfi_remember_state
         .cfi_undefined %rip     /* an unwinder of the scope's stack stops here */
         movq    16(%rbx), %rsp
-        xorl    %ebp, %ebp
         movq    8(%rbx), %rdi
         call    *0(%rbx)
         movq    %r12, %rsp

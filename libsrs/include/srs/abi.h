@@ -42,11 +42,12 @@ enum srs_hypercall {
   SRS_HC_FAULT,                /* (enum srs_fault_kind, const char* why): the program reports a fault of its own scope */
   SRS_HC_LANDED,               /* (struct srs_action*, n): next actions of the abort to carry out; returns how many */
   SRS_HC_STORE,                /* (addr, value, mask): strict mode's store, log and memory in one; returns 0 */
-  SRS_HC_SCOPE,                /* (enum srs_record_kind): strict mode's begin / commit, as one record; returns 0 */
-  SRS_HC_FETCH_OP,             /* (addr, operand, width | enum srs_fetch_op << 8, old*): strict mode's atomics */
+  SRS_HC_SCOPE,                /* (enum srs_record_kind, owner, options): strict mode's begin / commit; a and b of the record; 0 */
+  SRS_HC_FETCH_OP,             /* (addr, operand, width | enum srs_fetch_op << 8, old*): strict mode's atomics; 0. Writes *old;
+                                  CAS reads the expected value from it first */
   SRS_HC_LOCK_CYCLE,           /* (lock): a hold was ended early to break a cycle: for the report */
   SRS_HC_SYNC,                 /* (): returns after every earlier abort's words are back (tests, and `eager` readers) */
-  SRS_HC_FAULT_INFO,           /* (struct srs_fault_info*): the last fault that this thread landed from */
+  SRS_HC_FAULT_INFO,           /* (struct srs_fault_info*): the last fault that this thread landed from; kind NONE: no fault */
   SRS_HC_RECORD,               /* (struct srs_record*): strict mode's journal records (alloc, free, lock…) */
   SRS_HC_END
 };
@@ -203,7 +204,8 @@ struct srs_attach {
   uint32_t version;     /* in: SRS_ABI_VERSION */
   uint32_t size;        /* in: sizeof(struct srs_attach) */
   uint64_t landing_pad; /* in: address of libsrs's landing code: entered with rsp etc. from struct srs_landing */
-  uint64_t unwind_pad;  /* in: address of libsrs's forced-unwind entry, 0: none */
+  uint64_t unwind_pad;  /* in: address of libsrs's forced-unwind entry, 0: none. Entered like a signal handler on the
+                           scope's stack; rdi = depth index of the aborted scope, for both pads */
   /* out: the tag of the word at address a is at tag_base + (a & address_mask & ~7) */
   uint64_t tag_base;
   uint64_t address_mask;
