@@ -39,6 +39,7 @@ HeldLock* remember(Thread* t, void* lock, srs_lock_kind kind, uint32_t depth) {
   h->kind = kind;
   h->count = 1;
   h->depth = depth;
+  h->taken_back = 0;
   h->stores = t->stores;
   h->address.store(reinterpret_cast<uint64_t>(lock));
   if (i == t->held_top) __atomic_store_n(&t->held_top, i + 1, __ATOMIC_RELEASE);
@@ -195,6 +196,7 @@ int locks_acquire(Thread* t, void* lock, srs_lock_kind kind, bool try_only, Unti
   if (h != nullptr && h->count == 0) {  // ours still
     if (kind != SRS_LOCK_WRLOCK || h->kind == SRS_LOCK_WRLOCK) {
       now_held(t);
+      h->taken_back = t->slot->depth > h->put_off ? static_cast<uint32_t>(t->slot->depth) : 0;
       h->count = 1;
       return 0;
     }
@@ -250,7 +252,8 @@ int locks_release(Thread* t, void* lock, srs_lock_kind kind) {
   if (in_scope(t)) {
     uint32_t const isolation = innermost(t).isolation;
     if (isolation == SRS_HOLD && h->kind != SRS_LOCK_NOTED && wrote(t, h)) {
-      h->put_off = static_cast<uint32_t>(t->slot->depth);
+      if (h->taken_back == 0) h->put_off = static_cast<uint32_t>(t->slot->depth);
+      h->taken_back = 0;
       h->count = 0;
       no_more_held(t);
       return 0;
@@ -330,8 +333,10 @@ void locks_commit(Thread* t, uint32_t depth) {
   if (depth > 0) {
     if (t->scopes[depth].bare) t->scopes[depth - 1].bare = true;
     for (uint32_t i = 0; i < t->held_top; ++i) {
-      if (t->held[i].depth > depth) t->held[i].depth = depth;
-      if (t->held[i].put_off > depth) t->held[i].put_off = depth;
+      HeldLock& h = t->held[i];
+      if (h.depth > depth) h.depth = depth;
+      if (h.put_off > depth) h.put_off = depth;
+      if (h.taken_back > depth) h.taken_back = h.put_off < depth ? depth : 0;
     }
     // What the inner scope wrote is the outer's now, under an owner that is not the outer's.
     t->stores_renewed = t->stores - 1;
@@ -354,7 +359,12 @@ void locks_abort(Thread* t, uint32_t depth, bool remember_them) {
     auto const address = h->address.load(std::memory_order_relaxed);
     if (address == 0) continue;
     if (h->depth <= depth) {
-      if (h->count == 0 && h->put_off > depth) h->count = 1;  // it was never given up
+      if (h->count == 0 && h->put_off > depth) {
+        h->count = 1;  // it was never given up
+      } else if (h->count != 0 && h->taken_back > depth) {
+        h->count = 0;  // it was never taken back
+        h->taken_back = 0;
+      }
       continue;
     }
     for (uint32_t n = h->count > 1 ? h->count : 1; n > 0; --n) real_unlock(reinterpret_cast<void*>(address), h->kind);

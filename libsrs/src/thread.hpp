@@ -19,6 +19,7 @@ struct HeldLock {
   uint32_t count;                 // how often the program holds it (recursive mutexes); 0: deferred
   uint32_t depth;                 // scopes live when it was taken: 0, or it goes with the depth-th
   uint32_t put_off;               // count 0: scopes live when the program gave it up
+  uint32_t taken_back;            // not 0: an inner scope of this depth holds what an outer one holds on to
   uint64_t stores;                // Thread::stores when it was taken
 };
 constexpr unsigned kMaxHeld = 64;
