@@ -50,9 +50,6 @@ class Process {
   std::vector<std::string> argv, envp;  // as the guest got them
   std::string command_name;             // PR_SET_NAME of the main thread, 15 characters at most
 
-  // The clocks that the guest's vDSO and the monitor's own handlers share; null: the host's.
-  std::shared_ptr<TimePage> time_page;
-
   // Ends the process: every thread leaves at its next gate. signal != 0: died of it (status 128 +
   // signal).
   void exit_group(int code, int signal = 0) noexcept;
@@ -90,6 +87,11 @@ class Process {
   std::condition_variable pause_changed_;
   bool verbose_ = false;
   friend class Thread;
+
+ public:
+  // The clocks that the guest's vDSO and the monitor's own handlers share; null: the host's. It writes into the guest's
+  // memory, so it is the last member: gone before memory_ is.
+  std::shared_ptr<TimePage> time_page;
 };
 
 }  // namespace vmm

@@ -72,10 +72,7 @@ Result<void> SignalGateway::block(int kick_signal) {
 
 void SignalGateway::adopt(Process& process, Thread& main_thread) {
   main_thread.signals().blocked.store(inherited_mask_ & ~kUnblockable);
-  KernelSigaction ignore;
-  ignore.handler = 1;
-  for (int sig = 1; sig <= kSignals; sig++)
-    if (inherited_ignored_ & sigbit(sig)) process.signals().set_action(process, sig, ignore);
+  process.signals().inherit_ignored(inherited_ignored_);
 }
 
 Result<void> SignalGateway::start(Process& process) {

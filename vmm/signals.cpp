@@ -320,6 +320,12 @@ bool ProcessSignals::ignored(int signal) {
   return ignored_by(actions_[signal], signal);
 }
 
+void ProcessSignals::inherit_ignored(uint64_t mask) {
+  std::lock_guard lock(mutex_);
+  for (int sig = 1; sig <= kSignals; sig++)
+    if (mask & ~kUnblockable & sigbit(sig)) actions_[sig].handler = kHandlerIgnore;
+}
+
 // ---- masks ----
 
 void ProcessSignals::set_blocked(Thread& thread, uint64_t mask) {

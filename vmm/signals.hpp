@@ -118,6 +118,8 @@ class ProcessSignals {
   // Drops what is pending of a signal that is ignored from now on.
   void set_action(Process& process, int signal, KernelSigaction const& action);
   [[nodiscard]] bool ignored(int signal);
+  // What the process was started with: ignored signals stay so. Before any thread exists.
+  void inherit_ignored(uint64_t mask);
 
   // ---- masks; by the thread itself ----
   void set_blocked(Thread& thread, uint64_t mask);
