@@ -50,7 +50,7 @@ int64_t open_node(Thread& thread, ProcNode const& node, uint64_t flags) {
   if (directory) {
     int64_t const fd = host(SYS_openat, AT_FDCWD, "/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) return fd;
-    auto file = std::make_shared<ProcDirectory>(move_fd_high(static_cast<int>(fd)), node, proc_entries(thread, node));
+    auto file = std::make_shared<ProcDirectory>(move_fd_high(static_cast<int>(fd)), std::move(name), node);
     return thread.fds().install(std::move(file), (flags & O_CLOEXEC) != 0);
   }
   std::string const text = proc_text(thread, node);
@@ -213,7 +213,7 @@ int64_t do_getdents64(Thread& thread, SyscallArgs const& args) {
   thread.announce_out({to, size});
   if (auto* const directory = dynamic_cast<ProcDirectory*>(file.get())) {
     std::vector<std::byte> entries(std::min<size_t>(size, 1 << 16));
-    int64_t const n = directory->read(entries.data(), entries.size());
+    int64_t const n = directory->read(thread, entries.data(), entries.size());
     if (n > 0 && !thread.memory().write(to, entries.data(), static_cast<uint64_t>(n))) {
       return -EFAULT;
     }

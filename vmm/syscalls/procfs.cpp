@@ -210,8 +210,9 @@ bool put_dirent(std::byte* to, size_t size, size_t& used, std::string const& nam
   return true;
 }
 
-int64_t ProcDirectory::read(void* to, size_t size) {
+int64_t ProcDirectory::read(Thread& thread, void* to, size_t size) {
   std::lock_guard const lock(mutex_);
+  if (at_ == 0) entries_ = proc_entries(thread, node_);
   size_t used = 0;
   while (at_ < entries_.size()) {
     ProcEntry const& entry = entries_[at_];

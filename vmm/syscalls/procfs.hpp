@@ -54,11 +54,11 @@ std::string describe_file(OpenFile const& file);
 // An open directory of this view. Its host fd is procfs's root as O_PATH: good for fstat only.
 class ProcDirectory : public OpenFile {
  public:
-  ProcDirectory(int host_fd, ProcNode node, std::vector<ProcEntry> entries)
-      : OpenFile(Kind::kDirectory, host_fd, "/proc"), node_(std::move(node)), entries_(std::move(entries)) {}
+  ProcDirectory(int host_fd, std::string path, ProcNode node)
+      : OpenFile(Kind::kDirectory, host_fd, std::move(path)), node_(std::move(node)) {}
   [[nodiscard]] ProcNode const& node() const noexcept { return node_; }
-  // getdents64 into `to`: bytes written, 0 at the end, -EINVAL if not even one record fits.
-  int64_t read(void* to, size_t size);
+  // getdents64 into `to`, a fresh list at each start: bytes written, 0 at the end, -EINVAL if not even one record fits.
+  int64_t read(Thread& thread, void* to, size_t size);
   int64_t seek(int64_t offset, int whence);
 
  private:
