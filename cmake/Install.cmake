@@ -1,12 +1,11 @@
 # What `cmake --install` gives: vmsrs; libsrs, shared and static, with its headers, a CMake package (find_package(srs):
 # srs::srs, srs::srs_static) and a pkg-config file (srs; with --static for the static one).
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/srs)
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/libsrs/include/srs DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
-install(TARGETS srs srs_static srs_abi EXPORT srs-targets
+install(TARGETS srs_shared srs_static srs_abi EXPORT srs-targets
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT srs-targets NAMESPACE srs:: DESTINATION ${package_dir})
