@@ -338,11 +338,13 @@ TEST(SrsScope, ExceptionThatLeavesTheScopeLands) {
 }
 
 TEST(SrsScope, AtomicOnABadAddressHoldsNothing) {
+  auto* volatile bad = reinterpret_cast<void*>(64);
+  void* const nowhere = bad;
   for (int i = 0; i < 3; ++i) {
-    EXPECT_EQ(srs::request([] { srs_exchange64(reinterpret_cast<void*>(64), 1); }), SRS_FAULTED);
-    EXPECT_EQ(srs::request([] { srs_fetch_add64(reinterpret_cast<void*>(64), 1); }), SRS_FAULTED);
-    EXPECT_EQ(srs::request([] { srs_store64(reinterpret_cast<void*>(64), 1); }), SRS_FAULTED);
-    EXPECT_EQ(srs::request([] { srs_memcpy(reinterpret_cast<void*>(64), "abcdefgh", 8); }), SRS_FAULTED);
+    EXPECT_EQ(srs::request([&] { srs_exchange64(nowhere, 1); }), SRS_FAULTED);
+    EXPECT_EQ(srs::request([&] { srs_fetch_add64(nowhere, 1); }), SRS_FAULTED);
+    EXPECT_EQ(srs::request([&] { srs_store64(nowhere, 1); }), SRS_FAULTED);
+    EXPECT_EQ(srs::request([&] { srs_memcpy(nowhere, "abcdefgh", 8); }), SRS_FAULTED);
     EXPECT_EQ(fake::my_slot()->pending, 0u);
   }
   uint64_t ok = 1;

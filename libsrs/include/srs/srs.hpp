@@ -1,4 +1,4 @@
-// libsrs for C++20 and later: typed shared memory, an allocator, and request scopes. See
+// libsrs for C++17 and later: typed shared memory, an allocator, and request scopes. See
 // <srs/srs.h>.
 #ifndef SRS_SRS_HPP
 #define SRS_SRS_HPP
@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <memory>
