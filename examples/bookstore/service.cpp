@@ -103,7 +103,7 @@ Service::Service(ServiceOptions const& options, HttpServer& http)
   http.set_error_handler([](Request const& q, Response& a) {
     if (a.body.empty()) refuse(a, a.status, q.method + " " + q.path + ": no such thing here");
   });
-  http.set_exception_handler([](Request const&, Response& a, std::exception_ptr ep) {
+  http.set_exception_handler([](Request const&, Response& a, std::exception_ptr const& ep) {
     try {
       std::rethrow_exception(ep);
     } catch (std::exception const& e) {
@@ -237,7 +237,7 @@ void Service::get_pauses(Response& res) {
   say(res, 200, {{"waiting", pauses_.waiting()}, {"ended", ended}});
 }
 
-void Service::answer_faulted(Wish const& wish, std::uint64_t purchase, Response& res) {
+bool Service::answer_faulted(Wish const& wish, std::uint64_t purchase, Response& res) {
   ++faults_;
   json const fault = last_fault();
   std::optional<Order> order;
@@ -249,6 +249,7 @@ void Service::answer_faulted(Wish const& wish, std::uint64_t purchase, Response&
   body["committed"] = known ? json(order.has_value()) : json(nullptr);
   if (order) body["order"] = *order;
   say(res, 500, body);
+  return order.has_value();
 }
 
 void Service::post_buy(Request const& req, Response& res) {
@@ -282,9 +283,11 @@ void Service::post_buy(Request const& req, Response& res) {
   pauses_.purchase_done(wish->book);
 
   if (status == SRS_FAULTED) {
-    // Held output went with the scope; output that was the commit is out and true.
-    if (sent && options_.answer == Answer::held) HttpServer::answer_again();
-    return answer_faulted(*wish, purchase, res);
+    bool const committed = answer_faulted(*wish, purchase, res);
+    // Output that was the commit is out, and true; held output went with the scope.
+    bool const out = sent && options_.answer == Answer::send && committed;
+    if (!out) HttpServer::answer_again();
+    return;
   }
   if (status != SRS_OK) return refuse(res, 503, "the request could not be started");
 

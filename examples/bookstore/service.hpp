@@ -50,17 +50,13 @@ class Service {
   void get_pauses(Response&);
   void post_buy(Request const&, Response&);
 
-  // The answer to a purchase, as status and JSON.
-  struct Reply {
-    int status = 500;
-    nlohmann::json const* json = nullptr;
-  };
   tl::expected<Fault, std::string> fault_of(Request const&, nlohmann::json const* body) const;
   srs::options scope_of(std::uint64_t user, Fault const&) const;
   // Runs a read in a scope and answers 500 or 503 if it did not come to its end.
   template <class F>
   bool read(Request const&, Response&, F f);
-  void answer_faulted(Wish const&, std::uint64_t purchase, Response&);
+  // True if the order is committed all the same.
+  bool answer_faulted(Wish const&, std::uint64_t purchase, Response&);
 
   ServiceOptions options_;
   Catalogue catalogue_;

@@ -35,7 +35,7 @@ std::string ServerExit::text() const {
   std::string text = signal != 0 ? std::string("signal ") + std::to_string(signal) + " (" + strsignal(signal) + ")"
                                  : "exit status " + std::to_string(status);
   if (by_itself) text += ", before it was asked to";
-  if (killed) text += ", after SIGTERM had no effect";
+  if (killed) text += ", after a polite signal had no effect";
   return text;
 }
 
@@ -56,6 +56,7 @@ tl::expected<SpawnedServer, std::string> SpawnedServer::start(std::vector<std::s
   int out[2], failed[2];
   if (pipe2(out, O_CLOEXEC) != 0 || pipe2(failed, O_CLOEXEC) != 0) return tl::unexpected(call_failed("pipe2"));
   std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
   for (auto const& word : command) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
   pid_t const parent = getpid();
@@ -136,7 +137,7 @@ bool SpawnedServer::gone(int* status, std::chrono::milliseconds patience) {
   }
 }
 
-ServerExit SpawnedServer::stop(std::chrono::milliseconds patience) {
+ServerExit SpawnedServer::stop(std::chrono::milliseconds patience, int ask) {
   int status = 0;
   ServerExit exit;
   // A dying server may still be writing its core or its report when its connections are gone.
@@ -144,7 +145,7 @@ ServerExit SpawnedServer::stop(std::chrono::milliseconds patience) {
     exit = exit_from(status);
     exit.by_itself = true;
   } else {
-    kill(pid_, SIGTERM);
+    kill(pid_, ask);
     bool const ended = gone(&status, patience);
     if (!ended) {
       kill(pid_, SIGKILL);
@@ -153,7 +154,7 @@ ServerExit SpawnedServer::stop(std::chrono::milliseconds patience) {
     exit = exit_from(status);
     exit.killed = !ended;
     // Whoever dies of anything but the stop did so by itself.
-    exit.by_itself = ended && exit.signal != 0 && exit.signal != SIGTERM;
+    exit.by_itself = ended && exit.signal != 0 && exit.signal != ask;
   }
   pid_ = -1;
   return exit;

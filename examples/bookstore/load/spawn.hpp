@@ -1,6 +1,7 @@
 // A server started for the length of a run.
 #pragma once
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include <chrono>
@@ -22,7 +23,7 @@ struct ServerExit {
 class SpawnedServer {
  public:
   // Starts the command and waits until it says "listening on http://HOST:PORT". Its output goes on
-  // to stderr.
+  // to stderr. It is ended with the thread that started it.
   static tl::expected<SpawnedServer, std::string> start(std::vector<std::string> const& command,
                                                         std::chrono::milliseconds patience);
   SpawnedServer(SpawnedServer&& other) noexcept;
@@ -31,8 +32,8 @@ class SpawnedServer {
 
   std::string const& host() const { return host_; }
   int port() const { return port_; }
-  // Ends it by its process id: SIGTERM, and SIGKILL after `patience`.
-  ServerExit stop(std::chrono::milliseconds patience);
+  // Ends it by its process id: with `ask`, and with SIGKILL after `patience`.
+  ServerExit stop(std::chrono::milliseconds patience, int ask = SIGTERM);
 
  private:
   SpawnedServer() = default;

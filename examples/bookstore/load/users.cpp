@@ -187,6 +187,7 @@ class User {
         } else {
           *committed = told.get<bool>();
           model_.told(user, wish.request, **committed);
+          if (reply.body.contains("order")) model_.looked_up(user, wish.request, reply.body["order"].get<Order>());
         }
       } else {
         model_.unanswered(user, wish.request);
