@@ -41,6 +41,10 @@ std::optional<clockid_t> host_clock(Thread& thread, clockid_t clock) {
   return static_cast<clockid_t>((~static_cast<unsigned>(host_tid) << 3) | (bits & 7));
 }
 
+clockid_t thread_cpu_clock(Thread& thread) {
+  return static_cast<clockid_t>((~static_cast<unsigned>(thread.host_tid()) << 3) | kPerThread | kKindScheduled);
+}
+
 int read_guest_clock(Thread& thread, clockid_t clock, timespec& now) {
   int64_t ns = 0;
   auto const& page = thread.process().time_page;

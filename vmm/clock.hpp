@@ -31,6 +31,9 @@ inline constexpr int64_t kNsPerSecond = 1'000'000'000;
 // complement of a process or thread id, clock_getcpuclockid(3)) name virtual ids.
 [[nodiscard]] std::optional<clockid_t> host_clock(Thread& thread, clockid_t guest_clock);
 
+// The host's id of a thread's CPU clock, for other host threads to read.
+[[nodiscard]] clockid_t thread_cpu_clock(Thread& thread);
+
 // 0 or -errno; `clock` is a guest's id.
 int read_guest_clock(Thread& thread, clockid_t clock, timespec& now);
 

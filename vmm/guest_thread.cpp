@@ -253,7 +253,7 @@ void GuestThread::fault(Fault const& f, ThreadSignals::Trap const* trap) {
   info.si_signo = f.signal;
   info.si_code = f.code;
   info.si_addr = reinterpret_cast<void*>(f.kind == FaultKind::kPage ? f.address.value : regs_.rip);
-  if (f.kind == FaultKind::kProtection) info.si_addr = nullptr;
+  if (f.code == SI_KERNEL) info.si_addr = nullptr;  // as force_sig() leaves it
   SignalOutcome const outcome = process_.signals().force(*this, info, trap);
   if (outcome.kind == SignalOutcome::kTerminate) end_by_signal(outcome);
 }

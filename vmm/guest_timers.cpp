@@ -38,9 +38,9 @@ int64_t read_clock(clockid_t id) {
   return clock_gettime(id, &now) == 0 ? to_ns(now) : 0;
 }
 
-// Per-thread CPU clock of another thread, as clock_getcpuclockid(3) encodes it.
-clockid_t thread_cpu_clock(int host_tid) {
-  return static_cast<clockid_t>((~static_cast<unsigned>(host_tid) << 3) | 6U);
+// A CPU clock of one thread: bit 2 of a dynamic clock id (clock_getcpuclockid(3)).
+bool counts_one_thread(clockid_t clock) {
+  return clock < 0 && (clock & 4) != 0;
 }
 
 int interval_id(int which) {
@@ -94,15 +94,13 @@ void GuestTimers::run() {
 
 int64_t GuestTimers::cpu_now(Timer const& timer) const {
   switch (timer.clock) {
-    case Clock::kProcessCpu:
-      return read_clock(CLOCK_PROCESS_CPUTIME_ID);
+    case Clock::kCpu:
+      return read_clock(timer.host_clock);
     case Clock::kUserCpu: {
       rusage usage{};
       getrusage(RUSAGE_SELF, &usage);
       return usage.ru_utime.tv_sec * kSecond + usage.ru_utime.tv_usec * 1000;
     }
-    case Clock::kThreadCpu:
-      return read_clock(thread_cpu_clock(timer.cpu_tid));
     case Clock::kHost:
       break;
   }
@@ -112,7 +110,7 @@ int64_t GuestTimers::cpu_now(Timer const& timer) const {
 void GuestTimers::arm_cpu(Timer& timer, int64_t now) {
   itimerspec alarm{};
   if (timer.deadline != 0) {
-    int64_t const cpus = timer.clock == Clock::kThreadCpu ? 1 : sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t const cpus = counts_one_thread(timer.host_clock) ? 1 : sysconf(_SC_NPROCESSORS_ONLN);
     alarm.it_value = to_timespec(std::max((timer.deadline - now) / std::max<int64_t>(cpus, 1), kMillisecond));
   }
   timerfd_settime(timer.fd, 0, &alarm, nullptr);
@@ -175,25 +173,15 @@ int GuestTimers::open_timer(Timer& timer) {
   return 0;
 }
 
-int GuestTimers::create(int clock, Target const& target, int cpu_tid) {
+int GuestTimers::create(clockid_t clock, Target const& target) {
   Timer timer;
   timer.target = target;
   timer.host_clock = clock;
-  timer.cpu_tid = cpu_tid;
   timer.overrun = std::make_shared<TimerOverrun>();
-  switch (clock) {
-    case CLOCK_REALTIME:
-    case CLOCK_MONOTONIC:
-    case CLOCK_BOOTTIME:
-      break;
-    case CLOCK_PROCESS_CPUTIME_ID:
-      timer.clock = Clock::kProcessCpu;
-      break;
-    case CLOCK_THREAD_CPUTIME_ID:
-      timer.clock = Clock::kThreadCpu;
-      break;
-    default:
-      return -EINVAL;
+  if (clock < 0 || clock == CLOCK_PROCESS_CPUTIME_ID) {
+    timer.clock = Clock::kCpu;
+  } else if (clock != CLOCK_REALTIME && clock != CLOCK_MONOTONIC && clock != CLOCK_BOOTTIME) {
+    return -EINVAL;
   }
   std::lock_guard lock(mutex_);
   if (timers_.size() >= kMaxTimers) return -EAGAIN;
@@ -282,7 +270,8 @@ int GuestTimers::set_interval(int which, itimerspec const& next, itimerspec* pre
         timer.target.signal = SIGVTALRM;
         break;
       case ITIMER_PROF:
-        timer.clock = Clock::kProcessCpu;
+        timer.clock = Clock::kCpu;
+        timer.host_clock = CLOCK_PROCESS_CPUTIME_ID;
         timer.target.signal = SIGPROF;
         break;
       default:

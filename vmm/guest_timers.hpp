@@ -36,8 +36,9 @@ class GuestTimers {
     uint64_t value = 0;  // sigev_value
     bool value_is_id = false;
   };
-  // timer_create: the timer's id or -errno. `cpu_tid`: whose clock CLOCK_THREAD_CPUTIME_ID is.
-  int create(int clock, Target const& target, int cpu_tid);
+  // timer_create: the timer's id or -errno. `clock`: a host clock id, of which CPU clocks of a thread must name it
+  // (not CLOCK_THREAD_CPUTIME_ID, which would be the timer thread's own).
+  int create(clockid_t clock, Target const& target);
   int set(int id, bool absolute, itimerspec const& next, itimerspec* previous);
   int get(int id, itimerspec& now);
   int overrun(int id);
@@ -48,12 +49,11 @@ class GuestTimers {
   int get_interval(int which, itimerspec& now);
 
  private:
-  enum class Clock { kHost, kProcessCpu, kUserCpu, kThreadCpu };
+  enum class Clock { kHost, kCpu, kUserCpu };
   struct Timer {
     int id = 0;
     Clock clock = Clock::kHost;
-    int host_clock = 0;
-    int cpu_tid = 0;
+    clockid_t host_clock = 0;
     Target target;
     bool interval_timer = false;
     int fd = -1;

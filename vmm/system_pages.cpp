@@ -16,6 +16,7 @@ constexpr uint64_t kGiB = 1ULL << 30, kLargePage = 2ULL << 20;
 constexpr unsigned kPts = 3;  // 1,536 pages of system memory
 constexpr unsigned kVectors = 32, kStubBytes = 16, kExceptionStubs = 0x100;
 constexpr unsigned kTssBytes = 104, kIoMapBytes = 64;
+constexpr unsigned kFrameWords = 5;  // of an exception without error code: rip cs rflags rsp ss
 
 // out %al,$0xf0: leaves the VM from CPL 3 (by the TSS's I/O bitmap) and from CPL 0 alike.
 constexpr uint8_t kExitInstruction[] = {0xe6, kExitPort};
@@ -164,7 +165,7 @@ int SystemPages::exception_stub(uint64_t rip) const noexcept {
 
 bool SystemPages::on_ring0_stack(unsigned index, uint64_t rsp) const noexcept {
   uint64_t const page = address(vcpus_ + index);
-  return rsp >= page + kTssBytes + kIoMapBytes + 8 && rsp <= page + kPageSize - 6 * 8 && rsp % 8 == 0;
+  return rsp >= page + kTssBytes + kIoMapBytes + 8 && rsp <= page + kPageSize - kFrameWords * 8 && rsp % 8 == 0;
 }
 
 uint64_t const* SystemPages::stack_word(uint64_t rsp) const noexcept {

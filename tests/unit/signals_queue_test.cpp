@@ -467,7 +467,7 @@ TEST_F(Signals, TimerHasOneSignalPendingAndCountsTheRest) {
   handle(SIGUSR1);
   main.signals().blocked = other.signals().blocked = sigbit(SIGUSR1);
   auto& timers = signals.timers(process);
-  int const id = timers.create(CLOCK_MONOTONIC, {.signal = SIGUSR1, .value = 88}, 0);
+  int const id = timers.create(CLOCK_MONOTONIC, {.signal = SIGUSR1, .value = 88});
   ASSERT_GE(id, 0);
   itimerspec const period{{0, 2'000'000}, {0, 2'000'000}};
   ASSERT_EQ(timers.set(id, false, period, nullptr), 0);

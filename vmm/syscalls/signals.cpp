@@ -11,6 +11,7 @@
 #include <ctime>
 
 #include "vmm/address_space.hpp"
+#include "vmm/clock.hpp"
 #include "vmm/guest_timers.hpp"
 #include "vmm/process.hpp"
 #include "vmm/signal_frame.hpp"
@@ -333,8 +334,11 @@ int64_t timer_create_row(Thread& thread, SyscallArgs const& args) {
         return -EINVAL;
     }
   }
+  auto clock = host_clock(thread, arg_int(args, 0));
+  if (!clock) return -EINVAL;
+  if (*clock == CLOCK_THREAD_CPUTIME_ID) clock = thread_cpu_clock(thread);
   GuestTimers& timers = thread.process().signals().timers(thread.process());
-  int const id = timers.create(arg_int(args, 0), target, thread.host_tid());
+  int const id = timers.create(*clock, target);
   if (id < 0) return id;
   if (!thread.memory().write(arg_addr(args, 2), id)) {
     timers.remove(id);
