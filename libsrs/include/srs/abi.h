@@ -57,7 +57,7 @@ enum srs_fetch_op { SRS_OP_ADD = 0, SRS_OP_EXCHANGE = 1, SRS_OP_CAS = 2 };
 /* ---- Owner tags: one 64-bit word for each aligned 8-byte word of guest memory, in guest memory. ----
  *   63          20 19    8 7     0
  *   |    owner    |  seq  |  mask |      owner = slot (10 bits) : scope number (34 bits)
- * mask: bytes of the word that this owner has logged. seq: +1 each time an owner logs; orders the log of a word.
+ * mask: bytes of the word that this owner has logged a store of. seq: +1 each time an owner logs; orders the log of a word.
  * Scope number 0 is "outside every scope": its stores are final at once. Tag 0: never stored through libsrs.
  * Slot 0 is the host: SRS_OWNER_BUSY while an undo changes the word (a store waits: nanoseconds, in demand mode the
  * same), SRS_OWNER_RESTORED after it. */

@@ -27,9 +27,8 @@ enum srs_log_result { SRS_LOG_OWNED = 0, SRS_LOG_DONE = 1, SRS_LOG_FULL = 2, SRS
 
 /* The bytes `mask` of a word as a bit mask: 0x03 -> 0xffff. */
 static inline uint64_t srs_mask_bits(uint64_t mask) {
-  uint64_t const low = (mask & 1) | (mask & 2) << 7 | (mask & 4) << 14 | (mask & 8) << 21 |
-                       (mask & 16) << 28 | (mask & 32) << 35 | (mask & 64) << 42 |
-                       (mask & 128) << 49;
+  uint64_t const low = (mask & 1) | (mask & 2) << 7 | (mask & 4) << 14 | (mask & 8) << 21 | (mask & 16) << 28 |
+                       (mask & 32) << 35 | (mask & 64) << 42 | (mask & 128) << 49;
   return low * 0xff;
 }
 
@@ -46,9 +45,8 @@ static inline int srs_log_claim(struct srs_slot* slot, uint64_t* index) {
   do { /* a handler may log between the load and the claim; once claimed, it uses the hypercall */
     head = __atomic_load_n(&slot->head, __ATOMIC_RELAXED);
     /* signed: the host's tail may be one ahead, when it took a record that was not published yet */
-    if (__builtin_expect((int64_t)(head - __atomic_load_n(&slot->tail, __ATOMIC_ACQUIRE)) >=
-                             (int64_t)slot->ring_records,
-                         0)) {
+    if (__builtin_expect(
+            (int64_t)(head - __atomic_load_n(&slot->tail, __ATOMIC_ACQUIRE)) >= (int64_t)slot->ring_records, 0)) {
       slot->pending = 0;
       return SRS_LOG_FULL;
     }
@@ -77,50 +75,64 @@ static inline int srs_tag_swap(uint64_t* tag, uint64_t seen, uint64_t fresh, int
   if (shared) {
     return __atomic_compare_exchange_n(tag, &seen, fresh, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
   }
-  __asm__ volatile("cmpxchgq %3, %1\n\tsete %0"
-                   : "=q"(done), "+m"(*tag), "+a"(seen)
-                   : "r"(fresh)
-                   : "memory", "cc");
+  __asm__ volatile("cmpxchgq %3, %1\n\tsete %0" : "=q"(done), "+m"(*tag), "+a"(seen) : "r"(fresh) : "memory", "cc");
   return done;
 }
 
-/* Steps 2 to 4 without a look at the tag's owner. */
-static inline int srs_log_word(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t kind,
-                               uint64_t mask, uint64_t value, uint64_t addend, int shared) {
+/* A store half-way. srs_log_word() goes through these at once; the store's model test takes them one at a time. */
+struct srs_log_step {
+  struct srs_record record;
   uint64_t index;
-  struct srs_record* r;
-  struct srs_record copy;
-  uint64_t seen;
-  /* A delta's undo keeps what came after it, so it covers nothing: a later plain store of this scope
-   * is logged. */
-  uint64_t const covers = kind == SRS_REC_DELTA ? 0 : mask;
-  uint64_t const owner = slot->owner;
-  int const claimed = srs_log_claim(slot, &index);
+};
+
+/* Step 3, up to the swap. 0: the host is at this word, try again. */
+static inline int srs_log_prepare(struct srs_slot* slot, uint64_t const* tag, uint64_t const* word, uint64_t kind,
+                                  uint64_t mask, uint64_t addend, struct srs_log_step* step) {
+  uint64_t const seen = __atomic_load_n(tag, __ATOMIC_ACQUIRE);
+  if (__builtin_expect(srs_tag_owner(seen) == SRS_OWNER_BUSY, 0)) return 0;
+  step->record.what = srs_what(kind, mask, (uint64_t)(uintptr_t)word);
+  step->record.a = kind == SRS_REC_DELTA ? addend : __atomic_load_n(word, __ATOMIC_RELAXED);
+  step->record.b = seen;
+  step->record.check = srs_record_check(&step->record, slot->key, step->index);
+  *srs_log_at(slot, step->index) = step->record;
+  return 1;
+}
+
+/* The swap. 0: somebody came between, prepare again. A delta claims no bytes: a store by the same owner must still be
+ * logged. */
+static inline int srs_log_take(struct srs_slot const* slot, uint64_t* tag, int shared,
+                               struct srs_log_step const* step) {
+  uint64_t const what = step->record.what;
+  uint64_t const mask = srs_record_kind_of(what) == SRS_REC_DELTA ? 0 : srs_record_mask(what);
+  return srs_tag_swap(tag, step->record.b, srs_tag_next(step->record.b, slot->owner, mask), shared);
+}
+
+/* Step 4. */
+static inline void srs_log_publish(struct srs_slot* slot, struct srs_log_step const* step) {
+  __atomic_store_n(&slot->head, step->index + 1, __ATOMIC_RELEASE);
+  __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the store itself stays below */
+}
+
+/* Steps 2 to 4 without a look at the tag's owner. */
+static inline int srs_log_word(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t kind, uint64_t mask,
+                               uint64_t value, uint64_t addend, int shared) {
+  struct srs_log_step step;
+  int const claimed = srs_log_claim(slot, &step.index);
   if (__builtin_expect(claimed != SRS_LOG_DONE, 0)) return claimed;
   __atomic_store_n(&slot->pending_value, value, __ATOMIC_RELAXED);
-  r = srs_log_at(slot, index);
-  copy.what = srs_what(kind, mask, (uint64_t)(uintptr_t)word);
   for (;;) {
-    seen = __atomic_load_n(tag, __ATOMIC_ACQUIRE);
-    if (__builtin_expect(srs_tag_owner(seen) == SRS_OWNER_BUSY, 0)) {
+    if (__builtin_expect(!srs_log_prepare(slot, tag, word, kind, mask, addend, &step), 0)) {
       __builtin_ia32_pause();
-      continue;
-    }
-    copy.a = kind == SRS_REC_DELTA ? addend : __atomic_load_n(word, __ATOMIC_RELAXED);
-    copy.b = seen;
-    copy.check = srs_record_check(&copy, slot->key, index);
-    *r = copy;
-    if (__builtin_expect(srs_tag_swap(tag, seen, srs_tag_next(seen, owner, covers), shared), 1))
+    } else if (__builtin_expect(srs_log_take(slot, tag, shared, &step), 1)) {
       break;
+    }
   }
-  __atomic_store_n(&slot->head, index + 1, __ATOMIC_RELEASE);
-  __atomic_signal_fence(__ATOMIC_SEQ_CST); /* the store itself stays below */
+  srs_log_publish(slot, &step);
   return SRS_LOG_DONE;
 }
 
 /* Steps 1 to 4 of a store. */
-static inline int srs_log_store(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t mask,
-                                uint64_t value) {
+static inline int srs_log_store(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t mask, uint64_t value) {
   if (srs_log_owned(slot, __atomic_load_n(tag, __ATOMIC_RELAXED), mask)) return SRS_LOG_OWNED;
   /* A whole word has one writer at a time, by the program's own locks; bytes of one word may have
    * several. */
@@ -129,8 +141,8 @@ static inline int srs_log_store(struct srs_slot* slot, uint64_t* tag, uint64_t* 
 
 /* Log step for an atomic object, which threads write without a lock: always logged, also when the
  * bytes are this scope's already. `*old`: the word as recorded. Then srs_swap_step(). */
-static inline int srs_log_swap(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t mask,
-                               uint64_t value, uint64_t* old) {
+static inline int srs_log_swap(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t mask, uint64_t value,
+                               uint64_t* old) {
   uint64_t const index = slot->head;
   int const result = srs_log_word(slot, tag, word, SRS_REC_STORE, mask, value, 0, 1);
   if (result == SRS_LOG_DONE) *old = srs_log_at(slot, index)->a;
@@ -140,14 +152,13 @@ static inline int srs_log_swap(struct srs_slot* slot, uint64_t* tag, uint64_t* w
 /* Stores to an atomic object if its bytes still are as recorded; 0: they are not, nothing was
  * stored, log again from the start (the record left behind does no harm: it undoes to what the next
  * record found). So the order of the log is the order of the stores. */
-static inline int srs_swap_step(struct srs_slot* slot, uint64_t* word, uint64_t mask, uint64_t old,
-                                uint64_t value) {
+static inline int srs_swap_step(struct srs_slot* slot, uint64_t* word, uint64_t mask, uint64_t old, uint64_t value) {
   uint64_t const bits = srs_mask_bits(mask);
   uint64_t seen = old;
   int done = 0;
   while (!done && ((seen ^ old) & bits) == 0) {
-    done = __atomic_compare_exchange_n(word, &seen, (seen & ~bits) | (value & bits), 0,
-                                       __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    done = __atomic_compare_exchange_n(word, &seen, (seen & ~bits) | (value & bits), 0, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_RELAXED);
   }
   srs_log_end(slot);
   return done;
@@ -155,15 +166,13 @@ static inline int srs_swap_step(struct srs_slot* slot, uint64_t* word, uint64_t 
 
 /* Step 5 for any mask, also one with gaps: never writes a byte outside it (a neighbour may own it).
  */
-static inline void srs_store_step(struct srs_slot* slot, uint64_t* word, uint64_t mask,
-                                  uint64_t value) {
+static inline void srs_store_step(struct srs_slot* slot, uint64_t* word, uint64_t mask, uint64_t value) {
   unsigned char* const bytes = (unsigned char*)word;
   if (mask == 0xff) {
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
   } else {
     for (unsigned i = 0; i < 8; ++i) {
-      if (mask >> i & 1)
-        __atomic_store_n(&bytes[i], (unsigned char)(value >> 8 * i), __ATOMIC_RELAXED);
+      if (mask >> i & 1) __atomic_store_n(&bytes[i], (unsigned char)(value >> 8 * i), __ATOMIC_RELAXED);
     }
   }
   srs_log_end(slot);
@@ -172,18 +181,15 @@ static inline void srs_store_step(struct srs_slot* slot, uint64_t* word, uint64_
 /* Log step of a commuting update: `addend` (in its place of the word) is added to the integer in
  * bytes `mask`, modulo its width. Always logged: also when the word is this scope's own. Then
  * srs_delta_step() does it. */
-static inline int srs_log_delta(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t mask,
-                                uint64_t addend) {
+static inline int srs_log_delta(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t mask, uint64_t addend) {
   uint64_t const bits = srs_mask_bits(mask);
   uint64_t const old = __atomic_load_n(word, __ATOMIC_RELAXED);
-  return srs_log_word(slot, tag, word, SRS_REC_DELTA, mask, ((old & bits) + addend) & bits, addend,
-                      1);
+  return srs_log_word(slot, tag, word, SRS_REC_DELTA, mask, ((old & bits) + addend) & bits, addend, 1);
 }
 
 /* Returns the word as it was. Compare-and-swap rather than an add, so that each try is announced
  * with its result. */
-static inline uint64_t srs_delta_step(struct srs_slot* slot, uint64_t* word, uint64_t mask,
-                                      uint64_t addend) {
+static inline uint64_t srs_delta_step(struct srs_slot* slot, uint64_t* word, uint64_t mask, uint64_t addend) {
   uint64_t const bits = srs_mask_bits(mask);
   uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
   uint64_t fresh;
@@ -197,8 +203,7 @@ static inline uint64_t srs_delta_step(struct srs_slot* slot, uint64_t* word, uin
 
 /* A record that stores nothing: begin, commit, alloc, free, lock, unlock, final, renew. DONE, FULL
  * or NESTED (then SRS_HC_SCOPE or SRS_HC_RECORD). */
-static inline int srs_log_note(struct srs_slot* slot, uint64_t kind, uint64_t addr, uint64_t a,
-                               uint64_t b) {
+static inline int srs_log_note(struct srs_slot* slot, uint64_t kind, uint64_t addr, uint64_t a, uint64_t b) {
   uint64_t index;
   struct srs_record copy;
   int const claimed = srs_log_claim(slot, &index);

@@ -1,0 +1,382 @@
+// Rings into chains. A batch takes what some rings hold, and what that builds on from other rings, so that each record
+// finds its predecessor; then scopes that ended within the batch cost no insertion where nothing live lies below.
+#include <algorithm>
+
+#include "runtime/store/slot.hpp"
+#include "srs/log.h"
+
+namespace vmsrs::store {
+
+Result<void> Store::drain(uint64_t index) {
+  Slot* slot = slot_at(index);
+  if (slot == nullptr) {
+    return tl::unexpected(Error{Code::no_such_slot, "drain: slot " + std::to_string(index) + " is not attached"});
+  }
+  Batch batch;
+  join(batch, *slot);
+  apply(batch);
+  return {};
+}
+
+void Store::drain_all() {
+  Batch batch;
+  for (auto& slot : slots_) {
+    if (slot) join(batch, *slot);
+  }
+  apply(batch);
+}
+
+void Store::join(Batch& batch, Slot& slot) {
+  if (slot.in_batch) return;
+  slot.in_batch = true;
+  for (Frame& frame : slot.frames) frame.base = frame.fate = batch.fresh(frame.owner);
+  batch.slots.push_back(&slot);
+}
+
+void Store::settle_outside(Slot& slot) {
+  if (slot.outside.empty() || !slot.ranges.empty() || load(&slot.shared->pending) == slot.newest_index + 1) return;
+  settle_words(slot.outside, 0, slot.nobody(), 0);
+  slot.outside.clear();
+}
+
+void Store::read_ring(Batch& batch, Slot& slot) {
+  settle_outside(slot);
+  uint64_t const head = load(&slot.shared->head);
+  uint64_t const waiting = head - slot.tail;
+  // A head behind the tail (a record was taken before its publication) is nothing to read; one that is a ring or more
+  // ahead is the guest's damage, and the check words say which records are real.
+  uint64_t const count = static_cast<int64_t>(waiting) < 0 ? 0 : std::min(waiting, slot.config.records);
+  for (uint64_t i = 0; i < count; ++i) {
+    srs_record const record = slot.ring[slot.tail & (slot.config.records - 1)];
+    ++stats_.records;
+    if (config_.rules.check_words && record.check != srs_record_check(&record, slot.config.key, slot.tail)) {
+      ++stats_.damaged;
+      ++slot.damaged;
+      ++slot.tail;
+      slot.newest.reset();
+      continue;
+    }
+    slot.newest_index = slot.tail++;
+    take(batch, slot, record);
+  }
+}
+
+bool Store::accept_unpublished(Batch& batch, Slot& slot) {
+  if (!config_.rules.take_unpublished || load(&slot.shared->pending) != slot.tail + 1) return false;
+  srs_record const record = slot.ring[slot.tail & (slot.config.records - 1)];
+  uint64_t const kind = srs_record_kind_of(record.what);
+  if (record.check != srs_record_check(&record, slot.config.key, slot.tail) ||
+      (kind != SRS_REC_STORE && kind != SRS_REC_DELTA)) {
+    return false;
+  }
+  // Complete; but did the tag change hands? It shows in the tag, or in a record that builds on this one.
+  uint64_t const address = srs_record_addr(record.what);
+  TagId const id = next_id(id_of(record.b), slot.owner());
+  uint64_t const* tag = memory_.word(config_.tag_base + (address & config_.address_mask & ~uint64_t{7}));
+  if (tag == nullptr) return false;
+  if (id_of(load(tag)) != id && std::none_of(batch.taken.begin(), batch.taken.end(), [&](Batch::Taken const& t) {
+        return t.address == address && t.entry.prev == id;
+      })) {
+    return false;
+  }
+  ++stats_.records;
+  ++stats_.unpublished;
+  slot.newest_index = slot.tail++;
+  take(batch, slot, record);
+  return true;
+}
+
+void Store::take(Batch& batch, Slot& slot, srs_record const& record) {
+  slot.newest.reset();
+  uint64_t const kind = srs_record_kind_of(record.what);
+  if (kind == SRS_REC_STORE || kind == SRS_REC_DELTA) {
+    take_word(batch, slot, record);
+  } else {
+    take_note(batch, slot, record);
+  }
+}
+
+void Store::needs(Batch& batch, Slot& slot, TagId prev) {
+  if (!config_.rules.drain_predecessors || prev == 0) return;
+  Owner const owner = owner_of(prev);
+  uint64_t const index = srs_owner_slot(owner);
+  if (index == slot.config.index || index == 0) return;
+  Slot* other = slot_at(index);
+  if (other == nullptr || other->in_batch) return;
+  // All records of a scope that is known to have ended are taken already.
+  uint64_t const number = srs_owner_number(owner);
+  if (number != 0 && number <= other->numbers_seen &&
+      std::none_of(other->frames.begin(), other->frames.end(),
+                   [&](Frame const& f) { return number >= srs_owner_number(f.owner); })) {
+    return;
+  }
+  join(batch, *other);
+}
+
+void Store::take_word(Batch& batch, Slot& slot, srs_record const& record) {
+  uint64_t const address = srs_record_addr(record.what);
+  uint8_t mask = static_cast<uint8_t>(srs_record_mask(record.what));
+  if ((address & 7) != 0 || mask == 0) {
+    ++stats_.damaged;
+    ++slot.damaged;
+    return;
+  }
+  if (!config_.rules.per_byte_mask) mask = 0xff;
+  Entry entry;
+  entry.value = record.a;
+  entry.prev = id_of(record.b);
+  entry.id = next_id(entry.prev, slot.owner());
+  entry.mask = mask;
+  entry.delta = srs_record_kind_of(record.what) == SRS_REC_DELTA;
+  needs(batch, slot, entry.prev);
+  slot.newest = PendingStore{address, entry.id, mask, entry.delta, 0};
+  batch.taken.push_back(
+      {address, entry, slot.frames.empty() ? 0 : slot.frames.back().fate, static_cast<uint32_t>(slot.config.index)});
+}
+
+void Store::take_note(Batch& batch, Slot& slot, srs_record const& record) {
+  uint64_t const address = srs_record_addr(record.what);
+  auto const kind = static_cast<srs_record_kind>(srs_record_kind_of(record.what));
+  Frame* frame = slot.frames.empty() ? nullptr : &slot.frames.back();
+  auto const bad = [&] {
+    ++stats_.damaged;
+    ++slot.damaged;
+  };
+  bool const names_me = srs_owner_slot(record.a) == slot.config.index;
+  switch (kind) {
+    case SRS_REC_BEGIN: {
+      if (!names_me || srs_owner_number(record.a) == 0 || slot.frames.size() >= SRS_MAX_DEPTH) return bad();
+      Frame fresh;
+      fresh.outer = slot.owner();
+      fresh.owner = fresh.current = record.a;
+      fresh.base = fresh.fate = batch.fresh(fresh.owner);
+      fresh.damaged_at_begin = slot.damaged;
+      slot.numbers_seen = std::max(slot.numbers_seen, srs_owner_number(record.a));
+      slot.frames.push_back(std::move(fresh));
+      return;
+    }
+    case SRS_REC_RENEW:
+      if (frame == nullptr || !names_me) return bad();
+      if (frame->fate != frame->base) {
+        batch.fates[frame->fate] = {Batch::Fate::State::forward, frame->base, 0};
+      }
+      frame->fate = batch.fresh(frame->owner);
+      frame->current = record.a;
+      frame->renewed_at = frame->words.size();
+      slot.numbers_seen = std::max(slot.numbers_seen, srs_owner_number(record.a));
+      return;
+    case SRS_REC_FINAL:
+      if (frame == nullptr) return bad();
+      if (!config_.rules.final_on_release) return;
+      // Only a scope that was renewed can tell what it wrote since; otherwise all of it is final.
+      settle_words(frame->words, frame->renewed_at, frame->owner, frame->current);
+      frame->words.resize(frame->renewed_at);
+      batch.fates[frame->fate].state = Batch::Fate::State::final;
+      if (frame->fate == frame->base) frame->base = batch.fresh(frame->owner);
+      frame->fate = batch.fresh(frame->owner);
+      return;
+    case SRS_REC_COMMIT: {
+      // A begin or commit lost to damage: the record names the scope that ends.
+      auto const found = std::find_if(slot.frames.begin(), slot.frames.end(),
+                                      [&](Frame const& f) { return f.owner == record.a || f.current == record.a; });
+      if (found == slot.frames.end()) return bad();
+      while (slot.frames.end() - found > 1) {
+        bad();
+        commit(batch, slot);
+      }
+      commit(batch, slot);
+      return;
+    }
+    case SRS_REC_ALLOC:
+    case SRS_REC_FREE:
+      if (frame != nullptr) {
+        frame->journal.push_back({kind, address, record.a});
+      } else if (kind == SRS_REC_FREE) {
+        batch.freed.push_back({address, record.a});
+      }
+      break;
+    case SRS_REC_LOCK:
+      if (frame == nullptr) return;
+      frame->journal.push_back({kind, address, record.a});
+      // b: tag owner of the scope that gave the lock up last, if libsrs knows it.
+      if (record.b != 0 && config_.rules.track_dependents) {
+        Frame* giver = frame_of(record.b);
+        if (giver != nullptr && srs_owner_slot(record.b) != slot.config.index) {
+          giver->dependents.push_back(frame->owner);
+        }
+      }
+      return;
+    case SRS_REC_UNLOCK:
+      for (size_t f = slot.frames.size(); f-- > 0;) {
+        auto& journal = slot.frames[f].journal;
+        auto const lock = std::find_if(journal.rbegin(), journal.rend(), [&](Journal const& j) {
+          return j.kind == SRS_REC_LOCK && j.address == address;
+        });
+        if (lock != journal.rend()) {
+          journal.erase(std::next(lock).base());
+          return;
+        }
+      }
+      return;
+    default:
+      return bad();
+  }
+}
+
+void Store::commit(Batch& batch, Slot& slot) {
+  Frame ended = std::move(slot.frames.back());
+  slot.frames.pop_back();
+  ++stats_.commits;
+  bool const hand_over = !slot.frames.empty() && config_.rules.nested_entries_to_parent;
+  Batch::Fate fate{Batch::Fate::State::final, 0, 0};
+  if (hand_over) {
+    Frame& parent = slot.frames.back();
+    fate = {Batch::Fate::State::forward, parent.fate, 0};
+    for (uint64_t address : ended.words) {
+      if (Chain* chain = chain_at(address)) chain->rename(ended.owner, parent.owner);
+    }
+    auto const append = [](auto& to, auto& from) { to.insert(to.end(), from.begin(), from.end()); };
+    append(parent.words, ended.words);
+    append(parent.journal, ended.journal);
+    append(parent.dependents, ended.dependents);
+    append(parent.exposed_to, ended.exposed_to);
+    dependent_ended(ended.owner, parent.owner);
+  } else {
+    settle_words(ended.words, 0, ended.owner, 0);
+    for (Journal const& j : ended.journal) {
+      if (j.kind == SRS_REC_FREE) batch.freed.push_back({j.address, j.detail});
+    }
+    dependent_ended(ended.owner, 0);
+  }
+  batch.fates[ended.fate] = fate;
+  if (ended.base != ended.fate) batch.fates[ended.base] = fate;
+}
+
+void Store::apply(Batch& batch) {
+  for (;;) {
+    while (batch.read < batch.slots.size()) read_ring(batch, *batch.slots[batch.read++]);
+    if (!batch.freed.empty() && config_.rules.free_waits_for_live_scopes) {
+      // Whoever is live now may hold entries in the freed blocks: that must be known.
+      for (auto& slot : slots_) {
+        if (slot) join(batch, *slot);
+      }
+      if (batch.read < batch.slots.size()) continue;
+    }
+    bool more = false;
+    for (size_t i = 0; i < batch.slots.size(); ++i) more |= accept_unpublished(batch, *batch.slots[i]);
+    if (!more && batch.read == batch.slots.size()) break;
+  }
+  for (Slot* slot : batch.slots) {
+    __atomic_store_n(&slot->shared->tail, slot->tail, __ATOMIC_RELEASE);
+  }
+
+  for (Batch::Taken& t : batch.taken) {
+    Batch::Fate const& fate = batch.fate(t.fate);
+    t.entry.scope = fate.state == Batch::Fate::State::final ? 0 : fate.scope;
+    if (t.entry.scope != 0) incoming_[t.address];
+  }
+  size_t kept = 0;
+  if (!incoming_.empty() || !chains_.empty()) {
+    for (Batch::Taken& t : batch.taken) {
+      auto found = incoming_.find(t.address);
+      if (found == incoming_.end()) {
+        if (!chains_.contains(t.address)) continue;
+        found = incoming_.try_emplace(t.address).first;
+      }
+      ++kept;
+      Slot& slot = *slots_[t.slot];
+      bool const outside = t.entry.scope == 0 && srs_owner_number(owner_of(t.entry.id)) == 0;
+      if (outside && t.entry.ranged) {
+        t.entry.scope = slot.nobody();
+        slot.outside.push_back(t.address);
+      }
+      if (outside && slot.newest && slot.newest->address == t.address && slot.newest->id == t.entry.id &&
+          load(&slot.shared->pending) == slot.newest_index + 1) {
+        t.entry.scope = slot.nobody();
+        slot.outside.push_back(t.address);
+      }
+      found->second.push_back(t.entry);
+    }
+    for (auto& [address, records] : incoming_) {
+      auto [at, fresh] = chains_.try_emplace(address);
+      Chain& chain = at->second;
+      if (fresh) {
+        chain.word = memory_.word(address);
+        chain.tag = memory_.word(config_.tag_base + (address & config_.address_mask & ~uint64_t{7}));
+      }
+      if (chain.word == nullptr || chain.tag == nullptr) {
+        stats_.damaged += records.size();
+        chains_.erase(at);
+        continue;
+      }
+      apply_word(chain, address);
+      erase_if_empty(address);
+    }
+    incoming_.clear();
+  }
+  stats_.skipped += batch.taken.size() - kept;
+  free_blocks(batch);
+  for (Slot* slot : batch.slots) slot->in_batch = false;
+}
+
+void Store::apply_word(Chain& chain, uint64_t address) {
+  std::vector<Entry>& records = incoming_[address];
+  if (config_.rules.order_by_prev_link && !(records.size() == 1 && records[0].prev == chain.top)) {
+    uint64_t const gaps = order(chain.top, records);
+    stats_.unordered += gaps;
+    chain.gaps += gaps;
+  }
+  for (Entry const& record : records) {
+    if (config_.rules.track_dependents && !record.delta) note_dependency(chain, record);
+    chain.add(record, config_.rules);
+    if (record.scope == 0) continue;
+    if (Frame* frame = frame_of(record.scope)) frame->words.push_back(address);
+  }
+  chain.prune();
+}
+
+void Store::note_dependency(Chain const& chain, Entry const& record) {
+  for (Entry const& below : chain.entries()) {
+    if (below.scope == 0 || (below.mask & record.mask) == 0 ||
+        srs_owner_slot(below.scope) == srs_owner_slot(owner_of(record.id))) {
+      continue;
+    }
+    Frame* builder_on = frame_of(below.scope);
+    if (builder_on == nullptr) continue;
+    bool const live = record.scope != 0 && frame_of(record.scope) != nullptr;
+    auto& list = live ? builder_on->dependents : builder_on->exposed_to;
+    Owner const who = live ? record.scope : owner_of(record.id);
+    if (std::find(list.begin(), list.end(), who) == list.end()) list.push_back(who);
+  }
+}
+
+void Store::dependent_ended(Owner scope, Owner now) {
+  for (auto& slot : slots_) {
+    if (!slot) continue;
+    for (Frame& frame : slot->frames) {
+      if (std::erase(frame.dependents, scope) == 0) continue;
+      auto& list = now != 0 ? frame.dependents : frame.exposed_to;
+      Owner const name = now != 0 ? now : scope;
+      if (std::find(list.begin(), list.end(), name) == list.end()) list.push_back(name);
+    }
+  }
+}
+
+void Store::free_blocks(Batch& batch) {
+  if (!batch.freed.empty()) {
+    std::vector<Owner> const live = config_.rules.free_waits_for_live_scopes ? live_scopes() : std::vector<Owner>{};
+    for (Block const& block : batch.freed) quarantine_.push_back({block, live});
+  }
+  release_quarantine();
+}
+
+void Store::release_quarantine() {
+  std::erase_if(quarantine_, [&](Quarantined& q) {
+    std::erase_if(q.waits_for, [&](Owner scope) { return frame_of(scope) == nullptr; });
+    if (!q.waits_for.empty()) return false;
+    freed_.push_back(q.block);
+    return true;
+  });
+}
+
+}  // namespace vmsrs::store

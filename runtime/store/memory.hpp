@@ -1,0 +1,39 @@
+// Guest memory as the store sees it: every guest address is looked up here, so none is used unchecked.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "runtime/store/types.hpp"
+
+namespace vmsrs::store {
+
+class Memory {
+ public:
+  void add(Range range) { ranges_.push_back(range); }
+
+  // Where [guest, guest + size) lies in this process, or null if it is not wholly inside one range.
+  void* at(uint64_t guest, uint64_t size) const {
+    for (Range const& r : ranges_) {
+      uint64_t const offset = guest - r.guest;
+      if (offset < r.size && size <= r.size - offset) return static_cast<std::byte*>(r.host) + offset;
+    }
+    return nullptr;
+  }
+  // The aligned word at guest, or null.
+  uint64_t* word(uint64_t guest) const { return (guest & 7) != 0 ? nullptr : static_cast<uint64_t*>(at(guest, 8)); }
+
+ private:
+  std::vector<Range> ranges_;
+};
+
+inline uint64_t load(uint64_t const* p) {
+  return __atomic_load_n(p, __ATOMIC_ACQUIRE);
+}
+inline bool swap(uint64_t* p, uint64_t& seen, uint64_t fresh) {
+  return __atomic_compare_exchange_n(p, &seen, fresh, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE);
+}
+
+}  // namespace vmsrs::store

@@ -1,0 +1,146 @@
+#include "runtime/store/store.hpp"
+
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+
+#include "runtime/store/slot.hpp"
+
+namespace vmsrs::store {
+
+Store::Store(Config config, Memory memory)
+    : config_(std::move(config)), memory_(std::move(memory)), slots_(SRS_MAX_SLOTS) {}
+Store::~Store() = default;
+
+Result<void> Store::attach_slot(SlotConfig const& config) {
+  auto const fail = [&](Code code, std::string const& why) -> Result<void> {
+    return tl::unexpected(Error{code, "attach slot " + std::to_string(config.index) + ": " + why});
+  };
+  if (config.index == 0 || config.index >= SRS_MAX_SLOTS) return fail(Code::no_such_slot, "index out of range");
+  if (slots_[config.index]) return fail(Code::slot_in_use, "already attached");
+  if (!std::has_single_bit(config.records) || config.records > (uint64_t{1} << 24)) {
+    return fail(Code::bad_ring, "ring size is not a power of two up to 2^24");
+  }
+  auto slot = std::make_unique<Slot>();
+  slot->config = config;
+  slot->shared =
+      (config.address & 7) != 0 ? nullptr : static_cast<srs_slot*>(memory_.at(config.address, sizeof(srs_slot)));
+  if (slot->shared == nullptr) return fail(Code::bad_address, "its slot is not in guest memory");
+  slot->ring = (config.ring & 7) != 0
+                   ? nullptr
+                   : static_cast<srs_record*>(memory_.at(config.ring, config.records * sizeof(srs_record)));
+  if (slot->ring == nullptr) return fail(Code::bad_ring, "its ring is not in guest memory");
+  slot->tail = load(&slot->shared->head);
+  __atomic_store_n(&slot->shared->tail, slot->tail, __ATOMIC_RELEASE);
+  slots_[config.index] = std::move(slot);
+  return {};
+}
+
+Result<void> Store::detach_slot(uint64_t index) {
+  Slot* slot = slot_at(index);
+  if (slot == nullptr) {
+    return tl::unexpected(Error{Code::no_such_slot, "detach: slot " + std::to_string(index) + " is not attached"});
+  }
+  if (auto drained = drain(index); !drained) return drained;
+  if (!slot->frames.empty()) {
+    if (auto undone = abort(slot->frames.front().owner, Restore::eager); !undone) {
+      return tl::unexpected(undone.error());
+    }
+  }
+  if (!slot->outside.empty()) {  // a store that was logged and, its thread gone, will not be done any more
+    std::vector<PendingStore> const pending = pending_stores();
+    for (uint64_t address : slot->outside) {
+      Chain* chain = chain_at(address);
+      if (chain == nullptr) continue;
+      Patch patch;
+      auto const own =
+          std::find_if(pending.begin(), pending.end(), [&](PendingStore const& p) { return p.address == address; });
+      if (own != pending.end() && ((load(chain->word) ^ own->value) & mask_bits(own->mask)) == 0) {
+        chain->settle(slot->nobody(), 0, config_.rules);  // done after all: memory holds its value
+      } else {
+        chain->undo(slot->nobody(), address, pending, config_.rules, patch);
+        if (patch.bits() != 0) patch_now(address, *chain, patch);
+      }
+      erase_if_empty(address);
+    }
+  }
+  slots_[index].reset();
+  return {};
+}
+
+Store::Slot* Store::slot_at(uint64_t index) {
+  return index < slots_.size() ? slots_[index].get() : nullptr;
+}
+
+Store::Frame* Store::frame_of(Owner scope) {
+  Slot* slot = slot_at(srs_owner_slot(scope));
+  if (slot == nullptr || srs_owner_number(scope) == 0) return nullptr;
+  for (Frame& frame : slot->frames) {
+    if (frame.owner == scope || frame.current == scope) return &frame;
+  }
+  return nullptr;
+}
+
+Chain* Store::chain_at(uint64_t address) {
+  auto const found = chains_.find(address);
+  return found == chains_.end() ? nullptr : &found->second;
+}
+
+void Store::erase_if_empty(uint64_t address) {
+  auto const found = chains_.find(address);
+  if (found == chains_.end()) return;
+  found->second.prune();
+  if (found->second.empty()) chains_.erase(found);
+}
+
+void Store::settle_words(std::vector<uint64_t> const& words, size_t from, Owner scope, Owner tag_owner) {
+  for (size_t i = from; i < words.size(); ++i) {
+    Chain* chain = chain_at(words[i]);
+    if (chain == nullptr) continue;
+    chain->settle(scope, tag_owner, config_.rules);
+    erase_if_empty(words[i]);
+  }
+}
+
+std::vector<Block> Store::take_freed() {
+  return std::exchange(freed_, {});
+}
+
+std::vector<Owner> Store::live_scopes() const {
+  std::vector<Owner> live;
+  for (auto const& slot : slots_) {
+    if (slot && !slot->frames.empty()) live.push_back(slot->frames.front().owner);
+  }
+  return live;
+}
+
+Stats Store::stats() const {
+  Stats all = stats_;
+  all.chains = chains_.size();
+  for (auto const& [address, chain] : chains_) all.entries += chain.entries().size();
+  for (auto const& slot : slots_) all.live_scopes += slot ? slot->frames.size() : 0;
+  for (auto const& [page, words] : polluted_) all.polluted_now += words.size();
+  return all;
+}
+
+Result<void> register_for_barrier() {
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) != 0) {
+    return tl::unexpected(
+        Error{Code::channel, std::string("membarrier(REGISTER_GLOBAL_EXPEDITED): ") + std::strerror(errno)});
+  }
+  return {};
+}
+
+void barrier_everywhere() {
+  // Cannot fail where register_for_barrier() succeeded; the slow form is the same promise.
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) != 0) {
+    syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
+  }
+}
+
+}  // namespace vmsrs::store
