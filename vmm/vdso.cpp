@@ -1,6 +1,7 @@
 #include "vmm/vdso.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstring>
 
@@ -19,6 +20,17 @@ std::span<std::byte const> vdso_bytes() {
   return {vmm_vdso_start, vmm_vdso_end};
 }
 
+namespace {
+
+// KVM-PVM runs ring 3 with the host's own IA32_TSC_AUX, which holds the CPU's number; hardware KVMs give the guest one
+// of its own (docs/platform.md).
+bool guest_sees_host_aux() {
+  return access("/sys/module/kvm_pvm", F_OK) == 0 && access("/sys/module/kvm_intel", F_OK) != 0 &&
+         access("/sys/module/kvm_amd", F_OK) != 0;
+}
+
+}  // namespace
+
 Result<VdsoImage> load_vdso(AddressSpace& memory) {
   auto const image = vdso_bytes();
   VdsoImage result;
@@ -32,6 +44,7 @@ Result<VdsoImage> load_vdso(AddressSpace& memory) {
   auto page = TimePage::create(memory.alias(result.page));
   if (!page) return tl::unexpected<Error>(page.error());
   result.time_page = std::move(*page);
+  if (guest_sees_host_aux()) result.time_page->set_cpu_from_aux(true);
   return result;
 }
 
