@@ -40,7 +40,7 @@ HeldLock* remember(Thread* t, void* lock, srs_lock_kind kind, uint32_t depth) {
   h->count = 1;
   h->depth = depth;
   h->taken_back = 0;
-  h->stores = t->stores;
+  h->stores = stores_of(t);
   h->address.store(reinterpret_cast<uint64_t>(lock));
   if (i == t->held_top) __atomic_store_n(&t->held_top, i + 1, __ATOMIC_RELEASE);
   return h;
@@ -49,17 +49,17 @@ HeldLock* remember(Thread* t, void* lock, srs_lock_kind kind, uint32_t depth) {
 // One more lock in the program's hands.
 void now_held(Thread* t) {
   if (t->held_now == 0 && in_scope(t)) {
-    if (t->stores != t->stores_bare) t->scopes[t->slot->depth - 1].bare = true;
-    if (innermost(t).isolation == SRS_RELEASE && t->stores != t->stores_renewed) {
+    if (stores_of(t) != t->stores_bare) t->scopes[t->slot->depth - 1].bare = true;
+    if (innermost(t).isolation == SRS_RELEASE && stores_of(t) != t->stores_renewed) {
       renew_owner(t);
-      t->stores_renewed = t->stores;
+      t->stores_renewed = stores_of(t);
     }
   }
   t->held_now++;
 }
 void no_more_held(Thread* t) {
   if (t->held_now > 0) t->held_now--;
-  if (t->held_now == 0) t->stores_bare = t->stores;
+  if (t->held_now == 0) t->stores_bare = stores_of(t);
 }
 
 int real_try(void* lock, uint32_t kind) {
@@ -121,7 +121,7 @@ bool holds_on(Thread const* t) {
 
 // Whether the scopes of this thread wrote anything that giving up this lock would show to others.
 bool wrote(Thread const* t, HeldLock const* h) {
-  if (t->stores != h->stores) return true;
+  if (stores_of(t) != h->stores) return true;
   for (uint64_t i = 0; i < t->slot->depth; ++i) {
     if (t->scopes[i].bare) return true;
   }
@@ -132,9 +132,9 @@ bool wrote(Thread const* t, HeldLock const* h) {
 void make_final(Thread* t, void* lock) {
   note(t, SRS_REC_FINAL, reinterpret_cast<uint64_t>(lock), 0);
   renew_owner(t);
-  t->stores_renewed = t->stores;
+  t->stores_renewed = stores_of(t);
   t->scopes[t->slot->depth - 1].bare = false;
-  t->stores_bare = t->stores;
+  t->stores_bare = stores_of(t);
 }
 
 // Every lock that is only held on to is given up, since what was written under it is final (or must be let go).
@@ -258,7 +258,7 @@ int locks_release(Thread* t, void* lock, srs_lock_kind kind) {
       no_more_held(t);
       return 0;
     }
-    if (isolation == SRS_RELEASE && t->held_now == 1 && t->stores != t->stores_renewed) make_final(t, lock);
+    if (isolation == SRS_RELEASE && t->held_now == 1 && stores_of(t) != t->stores_renewed) make_final(t, lock);
   }
   int const result = real_unlock(lock, h->kind);
   if (result != 0) return result;
@@ -287,7 +287,7 @@ int locks_wait(Thread* t, pthread_cond_t* cond, pthread_mutex_t* mutex, Until un
     if (isolation == SRS_HOLD && (holds_on(t) || wrote(t, h))) {
       make_final(t, mutex);
       give_up_holds(t);
-    } else if (isolation == SRS_RELEASE && t->stores != t->stores_renewed) {
+    } else if (isolation == SRS_RELEASE && stores_of(t) != t->stores_renewed) {
       make_final(t, mutex);
     }
     note(t, SRS_REC_UNLOCK, address, SRS_LOCK_MUTEX);
@@ -325,8 +325,8 @@ int locks_wait_timed(Thread* t, pthread_cond_t* cond, pthread_mutex_t* mutex, ti
 }
 
 void locks_begin(Thread* t) {
-  if (in_scope(t) && t->held_now == 0 && t->stores != t->stores_bare) t->scopes[t->slot->depth - 1].bare = true;
-  t->stores_bare = t->stores;
+  if (in_scope(t) && t->held_now == 0 && stores_of(t) != t->stores_bare) t->scopes[t->slot->depth - 1].bare = true;
+  t->stores_bare = stores_of(t);
 }
 
 void locks_commit(Thread* t, uint32_t depth) {
@@ -339,7 +339,7 @@ void locks_commit(Thread* t, uint32_t depth) {
       if (h.taken_back > depth) h.taken_back = h.put_off < depth ? depth : 0;
     }
     // What the inner scope wrote is the outer's now, under an owner that is not the outer's.
-    t->stores_renewed = t->stores - 1;
+    t->stores_renewed = stores_of(t) - 1;
     return;
   }
   for (uint32_t i = t->held_top; i-- > 0;) {
@@ -377,7 +377,7 @@ void locks_abort(Thread* t, uint32_t depth, bool remember_them) {
     if (t->held[i].address.load(std::memory_order_relaxed) != 0 && t->held[i].count != 0) t->held_now++;
   }
   t->untracked = 0;
-  t->stores_bare = t->stores;
+  t->stores_bare = stores_of(t);
 }
 
 void locks_undo(Thread* t, void* lock, uint32_t kind) {

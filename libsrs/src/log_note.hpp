@@ -16,7 +16,10 @@ inline void note_by_hypercall(srs_record_kind kind, uint64_t address, uint64_t a
 inline void note(Thread* t, srs_record_kind kind, uint64_t address, uint64_t a, uint64_t b = 0) {
   while (!srs_process_.strict) {
     int const result = srs_log_note(t->slot, kind, address, a, b);
-    if (result == SRS_LOG_DONE) return;
+    if (result == SRS_LOG_DONE) {
+      t->notes = t->notes + 1;
+      return;
+    }
     if (result == SRS_LOG_NESTED) break;
     hypercall(SRS_HC_DRAIN);
   }

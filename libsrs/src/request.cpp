@@ -73,7 +73,7 @@ extern "C" void srs_scope_opened_(Run* run) {
   if (run->depth == 0) slot_private(slot)->epoch = heap_epoch();
   scope.outer = begin_owner(t, slot->scopes[run->depth].isolation);
   scope.bare = false;
-  t->stores_renewed = t->stores;
+  t->stores_renewed = stores_of(t);
   slot->depth = run->depth + 1;
 }
 

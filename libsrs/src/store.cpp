@@ -63,7 +63,6 @@ bool log_word(Thread* t, uint64_t word, uint64_t mask, uint64_t value) {
       case SRS_LOG_OWNED:
         return true;
       case SRS_LOG_DONE:
-        t->stores = t->stores + 1;
         return true;
       case SRS_LOG_FULL:
         hypercall(SRS_HC_DRAIN);
@@ -75,13 +74,13 @@ bool log_word(Thread* t, uint64_t word, uint64_t mask, uint64_t value) {
 }
 
 void store_by_hypercall(Thread* t, uint64_t word, uint64_t mask, uint64_t value) {
-  t->stores = t->stores + 1;
+  t->called = t->called + 1;
   hypercall(SRS_HC_STORE, word, value, mask);
 }
 
 uint64_t fetch_op(Thread* t, void* p, uint64_t operand, uint64_t expected, unsigned size, srs_fetch_op op) {
   uint64_t old = expected;
-  t->stores = t->stores + 1;
+  t->called = t->called + 1;
   hypercall(SRS_HC_FETCH_OP, p, operand, size | static_cast<uint64_t>(op) << 8, &old);
   return old;
 }
@@ -142,7 +141,6 @@ uint64_t logged_add(Thread* t, void* p, uint64_t addend) {
     if (result == SRS_LOG_NESTED) return fetch_op(t, p, addend, 0, sizeof(W), SRS_OP_ADD);
     hypercall(SRS_HC_DRAIN);
   }
-  t->stores = t->stores + 1;
   uint64_t const old = srs_delta_step(t->slot, reinterpret_cast<uint64_t*>(word), mask, placed);
   return static_cast<W>(old >> shift);
 }

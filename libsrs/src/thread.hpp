@@ -48,7 +48,8 @@ struct Scope {
 
 struct Thread {
   srs_slot* slot;
-  uint64_t stores;  // records of stores and deltas that this thread has logged
+  uint64_t notes;   // ring records of this thread that are no stores
+  uint64_t called;  // stores by hypercall
   Scope scopes[SRS_MAX_DEPTH];
 
   HeldLock held[kMaxHeld];
@@ -103,6 +104,11 @@ inline srs_slot* slot_at(uint32_t index) {
 inline void set_owner(srs_slot* slot, uint64_t owner) {
   slot->owner = owner;
   srs_thread_.key = srs_tag_make(owner, 0, 0xff);
+}
+
+// Counts what this thread has logged: it moves with each store and delta, by ring or by hypercall.
+inline uint64_t stores_of(Thread const* t) {
+  return t->slot->head - t->notes + t->called;
 }
 
 // A deadline waits while one of these lives; a fault inside taints the thread.

@@ -35,14 +35,17 @@ struct srs_thread {
 };
 struct srs_process {
   uint64_t tag_base;
-  uint64_t
-      tag_mask; /* address_mask & ~7; 0 with tag_base at a word of our own outside the monitor */
+  uint64_t tag_mask; /* address_mask & ~7; 0 with tag_base at a word of our own outside the monitor */
   uint32_t active;
   uint32_t strict;
 };
 extern SRS_API __thread struct srs_thread srs_thread_ __attribute__((tls_model("initial-exec")));
 extern SRS_API struct srs_process srs_process_;
 
+SRS_API void srs_store8_slow_(void* p, uint8_t value);
+SRS_API void srs_store16_slow_(void* p, uint16_t value);
+SRS_API void srs_store32_slow_(void* p, uint32_t value);
+SRS_API void srs_store64_slow_(void* p, uint64_t value);
 SRS_API void srs_store_slow_(void* p, uint64_t value, unsigned size);
 SRS_API uint64_t srs_fetch_add_slow_(void* p, uint64_t addend, unsigned size);
 SRS_API uint64_t srs_exchange_slow_(void* p, uint64_t value, unsigned size);
@@ -51,8 +54,7 @@ SRS_API uint64_t srs_cas_slow_(void* p, uint64_t expected, uint64_t desired, uns
 /* 1 if the innermost scope has logged these bytes of the word already: then a store is just a
  * store. Outside the monitor the tag is a constant that always says so. */
 static inline int srs_owned_(uint64_t address, uint64_t mask) {
-  uint64_t const tag =
-      *(uint64_t const volatile*)(srs_process_.tag_base + (address & srs_process_.tag_mask));
+  uint64_t const tag = *(uint64_t const volatile*)(srs_process_.tag_base + (address & srs_process_.tag_mask));
   return ((tag ^ srs_thread_.key) & ((~UINT64_C(0) << SRS_TAG_OWNER_SHIFT) | mask)) == 0;
 }
 
@@ -88,29 +90,25 @@ static inline void srs_store8(void* p, uint8_t value) {
   if (__builtin_expect(srs_owned_((uintptr_t)p, UINT64_C(1) << ((uintptr_t)p & 7)), 1))
     *(srs_u8_ volatile*)p = value;
   else
-    srs_store_slow_(p, value, 1);
+    srs_store8_slow_(p, value);
 }
 static inline void srs_store16(void* p, uint16_t value) {
-  if (__builtin_expect(
-          ((uintptr_t)p & 1) == 0 && srs_owned_((uintptr_t)p, UINT64_C(3) << ((uintptr_t)p & 7)),
-          1))
+  if (__builtin_expect(((uintptr_t)p & 1) == 0 && srs_owned_((uintptr_t)p, UINT64_C(3) << ((uintptr_t)p & 7)), 1))
     *(srs_u16_ volatile*)p = value;
   else
-    srs_store_slow_(p, value, 2);
+    srs_store16_slow_(p, value);
 }
 static inline void srs_store32(void* p, uint32_t value) {
-  if (__builtin_expect(
-          ((uintptr_t)p & 3) == 0 && srs_owned_((uintptr_t)p, UINT64_C(15) << ((uintptr_t)p & 7)),
-          1))
+  if (__builtin_expect(((uintptr_t)p & 3) == 0 && srs_owned_((uintptr_t)p, UINT64_C(15) << ((uintptr_t)p & 7)), 1))
     *(srs_u32_ volatile*)p = value;
   else
-    srs_store_slow_(p, value, 4);
+    srs_store32_slow_(p, value);
 }
 static inline void srs_store64(void* p, uint64_t value) {
   if (__builtin_expect(((uintptr_t)p & 7) == 0 && srs_owned_((uintptr_t)p, 0xff), 1))
     *(srs_u64_ volatile*)p = value;
   else
-    srs_store_slow_(p, value, 8);
+    srs_store64_slow_(p, value);
 }
 
 /* Copies n bytes; the regions must not overlap. Returns dst. */
@@ -121,13 +119,11 @@ SRS_API void* srs_assign(void* dst, void const* src, size_t n);
  * with everybody else's. Each returns the value before; srs_cas has stored `desired` if that equals
  * `expected`. */
 static inline uint32_t srs_fetch_add32(void* p, uint32_t addend) {
-  if (!srs_active() && ((uintptr_t)p & 3) == 0)
-    return __atomic_fetch_add((srs_word32_*)p, addend, __ATOMIC_SEQ_CST);
+  if (!srs_active() && ((uintptr_t)p & 3) == 0) return __atomic_fetch_add((srs_word32_*)p, addend, __ATOMIC_SEQ_CST);
   return (uint32_t)srs_fetch_add_slow_(p, addend, 4);
 }
 static inline uint64_t srs_fetch_add64(void* p, uint64_t addend) {
-  if (!srs_active() && ((uintptr_t)p & 7) == 0)
-    return __atomic_fetch_add((srs_word64_*)p, addend, __ATOMIC_SEQ_CST);
+  if (!srs_active() && ((uintptr_t)p & 7) == 0) return __atomic_fetch_add((srs_word64_*)p, addend, __ATOMIC_SEQ_CST);
   return srs_fetch_add_slow_(p, addend, 8);
 }
 static inline uint32_t srs_exchange32(void* p, uint32_t value) {
@@ -196,8 +192,7 @@ SRS_API void srs_crash_suppression_os(enum srs_fault_kind kind);
 enum srs_status {
   SRS_OK = 0,      /* fn returned; what it did is committed */
   SRS_FAULTED = 1, /* fn faulted; what it did is undone; srs_last_fault() has the details */
-  SRS_REFUSED =
-      2 /* fn did not run; errno: EINVAL (options), E2BIG (SRS_MAX_DEPTH nested), ENOMEM (stack) */
+  SRS_REFUSED = 2  /* fn did not run; errno: EINVAL (options), E2BIG (SRS_MAX_DEPTH nested), ENOMEM (stack) */
 };
 
 #define SRS_DEFAULT (-1)
@@ -215,8 +210,7 @@ struct srs_options {
 /* Runs fn(arg) as one user's unit of work, on a stack of its own; options NULL: the defaults.
  * Scopes nest up to SRS_MAX_DEPTH. fn must return, or fault: longjmp, pthread_exit or an exception
  * out of it is a fault. Outside the monitor fn is just called, on the caller's stack. */
-SRS_API enum srs_status srs_request(void (*fn)(void*), void* arg,
-                                    struct srs_options const* options);
+SRS_API enum srs_status srs_request(void (*fn)(void*), void* arg, struct srs_options const* options);
 
 /* The last fault that this thread came back from: 1 and *info, or 0 if there was none. */
 SRS_API int srs_last_fault(struct srs_fault_info* info);

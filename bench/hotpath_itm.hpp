@@ -1,0 +1,15 @@
+#ifndef BENCH_HOTPATH_ITM_HPP
+#define BENCH_HOTPATH_ITM_HPP
+
+#include <cstdint>
+
+namespace hotpath {
+
+// One transaction that stores each of n words once…
+void itm_first(uint64_t* words, unsigned n, uint64_t value);
+// …or in several rounds.
+void itm_repeat(uint64_t* words, unsigned n, unsigned rounds, uint64_t value);
+
+}  // namespace hotpath
+
+#endif
