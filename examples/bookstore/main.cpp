@@ -49,6 +49,11 @@ int main(int argc, char** argv) {
                  "a purchase's answer leaves: after its scope; as its commit (send); in it, held")
       ->transform(CLI::Transformer(answers))
       ->type_name("after|send|held");
+  std::map<std::string, int> const isolations{
+      {"default", SRS_DEFAULT}, {"hold", SRS_HOLD}, {"release", SRS_RELEASE}, {"track", SRS_TRACK}};
+  app.add_option("--isolation", options.isolation, "of every scope; default: as the monitor was told")
+      ->transform(CLI::Transformer(isolations))
+      ->type_name("hold|release|track|default");
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& e) {

@@ -147,6 +147,7 @@ tl::expected<Fault, std::string> Service::fault_of(Request const& req, json cons
 srs::options Service::scope_of(std::uint64_t user, Fault const& fault) const {
   srs::options scope;
   scope.user = user;
+  scope.isolation = options_.isolation;
   scope.deadline_ms = fault.hangs() ? options_.hang_deadline_ms : options_.deadline_ms;
   return scope;
 }

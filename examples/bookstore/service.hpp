@@ -31,6 +31,7 @@ struct ServiceOptions {
   std::uint64_t deadline_ms = 0;         // of every scope; 0: none
   std::uint64_t hang_deadline_ms = 200;  // of a scope whose injected fault is a hang
   Answer answer = Answer::after;
+  int isolation = SRS_DEFAULT;  // enum srs_isolation, or as the monitor was told
 };
 
 class Service {

@@ -153,6 +153,8 @@ int64_t sys_sched_getparam(Thread& t, SyscallArgs const& args) {
 int64_t sys_sched_setscheduler(Thread& t, SyscallArgs const& args) {
   if (host_of(t, static_cast<int>(args.a[0])) == 0) return -ESRCH;
   auto const policy = static_cast<int>(args.a[1]);
+  int32_t priority = 0;
+  if (!t.memory().read(GuestAddr(args.a[2]), priority)) return -EFAULT;
   return policy == SCHED_OTHER || policy == SCHED_BATCH || policy == SCHED_IDLE ? 0 : -EPERM;
 }
 
