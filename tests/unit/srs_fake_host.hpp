@@ -40,6 +40,7 @@ struct Host {
   std::atomic<uint32_t> next{1};
   std::atomic<uint64_t> calls[SRS_HC_END - SRS_HC_BASE];
   std::atomic<uint64_t> cycles;
+  std::atomic<bool> keep_stores;  // a broken monitor: lands, gives back locks and memory, undoes no store
 };
 
 inline Host& host() {
@@ -122,7 +123,7 @@ inline void undo(srs_slot* slot, uint64_t index) {
     log.journal.pop_back();
     uint64_t const address = srs_record_addr(r.what);
     auto* word = reinterpret_cast<uint64_t*>(address);
-    uint64_t const in = bits(srs_record_mask(r.what));
+    uint64_t const in = host().keep_stores ? 0 : bits(srs_record_mask(r.what));
     switch (srs_record_kind_of(r.what)) {
       case SRS_REC_STORE:
         *word = (*word & ~in) | (r.a & in);
