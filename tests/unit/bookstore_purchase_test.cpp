@@ -120,6 +120,7 @@ TEST(ShopThreads, PurchasesOfOneBookAddUp) {
   Ledger ledger;
   std::atomic<std::uint64_t> purchase{0};
   std::vector<std::thread> threads;
+  threads.reserve(kThreads);
   for (int t = 0; t < kThreads; ++t)
     threads.emplace_back([&, t] {
       for (int i = 0; i < kEach; ++i)
