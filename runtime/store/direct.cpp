@@ -104,7 +104,11 @@ Result<void> Store::note(uint64_t index, srs_record const& record) {
   uint64_t const kind = srs_record_kind_of(record.what);
   srs_record copy = record;
   if (kind == SRS_REC_BEGIN || kind == SRS_REC_RENEW) {
-    uint64_t const number = std::max(load(&slot->shared->next_number), slot->numbers_seen + 1);
+    // The guest's number, if it is a fresh one.
+    uint64_t number = srs_owner_slot(record.a) == index ? srs_owner_number(record.a) : 0;
+    if (number <= slot->numbers_seen) {
+      number = std::max(load(&slot->shared->next_number) & (srs_owner(1, 0) - 1), slot->numbers_seen + 1);
+    }
     copy.a = srs_owner(index, number);
     __atomic_store_n(&slot->shared->next_number, number + 1, __ATOMIC_RELAXED);
   } else if (kind == SRS_REC_COMMIT) {

@@ -47,7 +47,7 @@ void Store::read_ring(Batch& batch, Slot& slot) {
   // ahead is the guest's damage, and the check words say which records are real.
   uint64_t const count = static_cast<int64_t>(waiting) < 0 ? 0 : std::min(waiting, slot.config.records);
   for (uint64_t i = 0; i < count; ++i) {
-    srs_record const record = slot.ring[slot.tail & (slot.config.records - 1)];
+    srs_record const record = load(&slot.ring[slot.tail & (slot.config.records - 1)]);
     ++stats_.records;
     if (config_.rules.check_words && record.check != srs_record_check(&record, slot.config.key, slot.tail)) {
       ++stats_.damaged;
@@ -63,7 +63,7 @@ void Store::read_ring(Batch& batch, Slot& slot) {
 
 bool Store::accept_unpublished(Batch& batch, Slot& slot) {
   if (!config_.rules.take_unpublished || load(&slot.shared->pending) != slot.tail + 1) return false;
-  srs_record const record = slot.ring[slot.tail & (slot.config.records - 1)];
+  srs_record const record = load(&slot.ring[slot.tail & (slot.config.records - 1)]);
   uint64_t const kind = srs_record_kind_of(record.what);
   if (record.check != srs_record_check(&record, slot.config.key, slot.tail) ||
       (kind != SRS_REC_STORE && kind != SRS_REC_DELTA)) {

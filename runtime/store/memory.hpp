@@ -32,6 +32,11 @@ class Memory {
 inline uint64_t load(uint64_t const* p) {
   return __atomic_load_n(p, __ATOMIC_ACQUIRE);
 }
+// A record of a ring, which the guest may be writing: only its check word says whether it is whole.
+inline srs_record load(srs_record const* r) {
+  auto const word = [](uint64_t const* p) { return __atomic_load_n(p, __ATOMIC_RELAXED); };
+  return {word(&r->what), word(&r->a), word(&r->b), word(&r->check)};
+}
 inline bool swap(uint64_t* p, uint64_t& seen, uint64_t fresh) {
   return __atomic_compare_exchange_n(p, &seen, fresh, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE);
 }

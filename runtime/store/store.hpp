@@ -61,8 +61,9 @@ class Store {
   // width 4 or 8; CAS compares with `expected`. Returns the integer's old value.
   Result<uint64_t> fetch_op(uint64_t slot, uint64_t address, srs_fetch_op op, uint64_t operand, uint64_t width,
                             uint64_t expected);
-  // A record that stores nothing: begin, commit, alloc, free, lock, unlock, final, renew. Updates slot->owner and
-  // slot->next_number for begin, commit and renew (a: as in the ring; 0 for begin and renew: the store picks it).
+  // A record that stores nothing: begin, commit, alloc, free, lock, unlock, final, renew; `check` is not looked at.
+  // Begin, renew: a is the owner if it is a fresh one of this slot, else (0) the store picks it. Commit: ends the
+  // innermost scope. These three leave slot->owner and slot->next_number in guest memory as srs/log.h would.
   Result<void> note(uint64_t slot, srs_record const& record);
   // A system call is going to write [address, address + size): as stores of the slot's scope, in flight until done.
   // Several ranges of one call: in the order in which it fills them.

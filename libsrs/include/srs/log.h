@@ -61,6 +61,15 @@ static inline struct srs_record* srs_log_at(struct srs_slot const* slot, uint64_
   return (struct srs_record*)(uintptr_t)slot->ring + (index & (slot->ring_records - 1));
 }
 
+/* Word by word: the host may be reading, and goes by the check word. */
+static inline void srs_log_put(struct srs_slot const* slot, uint64_t index, struct srs_record const* record) {
+  struct srs_record* const r = srs_log_at(slot, index);
+  __atomic_store_n(&r->what, record->what, __ATOMIC_RELAXED);
+  __atomic_store_n(&r->a, record->a, __ATOMIC_RELAXED);
+  __atomic_store_n(&r->b, record->b, __ATOMIC_RELAXED);
+  __atomic_store_n(&r->check, record->check, __ATOMIC_RELAXED);
+}
+
 /* What was announced is in memory now. */
 static inline void srs_log_end(struct srs_slot* slot) {
   __atomic_store_n(&slot->pending, 0, __ATOMIC_RELEASE);
@@ -94,7 +103,7 @@ static inline int srs_log_prepare(struct srs_slot* slot, uint64_t const* tag, ui
   step->record.a = kind == SRS_REC_DELTA ? addend : __atomic_load_n(word, __ATOMIC_RELAXED);
   step->record.b = seen;
   step->record.check = srs_record_check(&step->record, slot->key, step->index);
-  *srs_log_at(slot, step->index) = step->record;
+  srs_log_put(slot, step->index, &step->record);
   return 1;
 }
 
@@ -212,7 +221,7 @@ static inline int srs_log_note(struct srs_slot* slot, uint64_t kind, uint64_t ad
   copy.a = a;
   copy.b = b;
   copy.check = srs_record_check(&copy, slot->key, index);
-  *srs_log_at(slot, index) = copy;
+  srs_log_put(slot, index, &copy);
   __atomic_store_n(&slot->head, index + 1, __ATOMIC_RELEASE);
   __atomic_signal_fence(__ATOMIC_SEQ_CST);
   srs_log_end(slot);
