@@ -330,6 +330,7 @@ struct Broken {
   char const* name;
   bool Rules::*rule;
 };
+void PrintTo(Broken const& broken, std::ostream* out) { *out << broken.name; }
 
 class StoreModelWithout : public testing::TestWithParam<Broken> {};
 
