@@ -10,8 +10,8 @@ namespace {
 
 // One store of whole bytes of a word, logged if the scope has not logged them yet.
 void put(Thread* t, uint64_t word, uint64_t mask, uint64_t value) {
-  if (mask == 0xff && srs_owned_(word, 0xff)) {
-    *reinterpret_cast<srs_word64_ volatile*>(word) = value;
+  if (mask == 0xff) {
+    srs_store64(reinterpret_cast<void*>(word), value);
   } else {
     put_word(t, word, mask, value);
   }

@@ -195,6 +195,7 @@ int locks_acquire(Thread* t, void* lock, srs_lock_kind kind, bool try_only, Unti
   HeldLock* h = find(t, lock);
   if (h != nullptr && h->count == 0) {  // ours still
     if (kind != SRS_LOCK_WRLOCK || h->kind == SRS_LOCK_WRLOCK) {
+      Critical critical(t);
       now_held(t);
       h->taken_back = t->slot->depth > h->put_off ? static_cast<uint32_t>(t->slot->depth) : 0;
       h->count = 1;

@@ -48,7 +48,10 @@ void commit(Thread* t, uint64_t depth) {
   heap_commit(t, static_cast<uint32_t>(depth));
   locks_commit(t, static_cast<uint32_t>(depth));
   stack_give(t, scope.stack);
-  if (depth == 0) heap_flush(t);
+  if (depth == 0) {
+    heap_flush(t);
+    if (t->slot->wants_commit != 0 && srs_process_.strict == 0) hypercall(SRS_HC_DRAIN);
+  }
 }
 
 }  // namespace

@@ -186,7 +186,8 @@ struct srs_slot {
   uint64_t ring_records; /* a power of two */
   uint64_t key;          /* for check words */
   uint64_t tid;          /* virtual thread id */
-  uint64_t reserved[2];
+  uint64_t wants_commit; /* not 0: SRS_HC_DRAIN at once after the outermost COMMIT (held output waits for it) */
+  uint64_t reserved;
   struct srs_scope_info scopes[SRS_MAX_DEPTH];
   struct srs_landing landings[SRS_MAX_DEPTH];
   /* Free for libsrs. */
