@@ -13,14 +13,28 @@ namespace vmm {
 
 namespace {
 
-// Below this the monitor keeps nothing but its standard streams.
-int high_base() {
-  static int const base = [] {
+struct HostLimit {
+  rlim_t found = 1024;  // what the monitor was started with: the guest's own limit
+  int high_base = 512;  // below this the monitor keeps nothing of the guest's
+
+  // Raises the monitor's own limit as far as it may: it needs numbers for its threads' vCPUs too.
+  HostLimit() {
     rlimit limit{};
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 512;
-    return static_cast<int>(std::min<rlim_t>(limit.rlim_cur / 2, 4096));
-  }();
-  return base;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+    found = limit.rlim_cur;
+    rlimit const most{limit.rlim_max, limit.rlim_max};
+    if (setrlimit(RLIMIT_NOFILE, &most) == 0) limit = most;
+    high_base = static_cast<int>(std::min<rlim_t>(limit.rlim_cur / 2, 4096));
+  }
+};
+
+HostLimit const& host_limit() {
+  static HostLimit const limit;
+  return limit;
+}
+
+int high_base() {
+  return host_limit().high_base;
 }
 
 OpenFile::Kind kind_of(int host_fd) {
@@ -53,6 +67,10 @@ FileRef adopt_host_fd(int host_fd, std::string path) {
 
 FileRef adopt_host_fd(int host_fd, OpenFile::Kind kind, std::string path) {
   return std::make_shared<OpenFile>(kind, move_fd_high(host_fd), std::move(path));
+}
+
+FdTable::FdTable() {
+  set_limit(host_limit().found);
 }
 
 void FdTable::adopt_standard_streams() {

@@ -57,6 +57,7 @@ using FileRef = std::shared_ptr<OpenFile>;
 
 class FdTable {
  public:
+  FdTable();  // the guest's limit is the one that the monitor was started with
   // Takes over the monitor's standard streams 0, 1, 2 (as duplicates; a closed one stays closed for
   // the guest).
   void adopt_standard_streams();
@@ -84,7 +85,7 @@ class FdTable {
   static void release(Entry entry);
 
   std::vector<Entry> entries_;
-  uint64_t limit_ = 1024;
+  uint64_t limit_ = 0;
 };
 
 // Wraps a host fd just opened and moves it to a high number, so that a guest's number that slipped

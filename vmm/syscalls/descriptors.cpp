@@ -61,7 +61,7 @@ int64_t make_pipe(Thread& thread, GuestAddr to, int flags) {
   if (numbers[0] < 0) return numbers[0];
   numbers[1] = thread.fds().install(std::move(out), cloexec);
   thread.announce_out({to, sizeof numbers});
-  int64_t const result = numbers[1] < 0 ? numbers[1] : thread.memory().write(to, numbers) ? 0 : -EFAULT;
+  int64_t const result = numbers[1] < 0 ? numbers[1] : write_out(thread, to, numbers) ? 0 : -EFAULT;
   if (result != 0) {
     thread.fds().close(numbers[0]);
     if (numbers[1] >= 0) thread.fds().close(numbers[1]);

@@ -20,7 +20,7 @@ int64_t record_lock(Thread& thread, OpenFile& file, int command, GuestAddr at) {
   if (query) thread.announce_out({at, sizeof lock});
   int64_t const result = waits ? host_blocking(thread, SYS_fcntl, file.host_fd(), command, &lock)
                                : host(SYS_fcntl, file.host_fd(), command, &lock);
-  if (result == 0 && query && !thread.memory().write(at, lock)) return -EFAULT;
+  if (result == 0 && query && !write_out(thread, at, lock)) return -EFAULT;
   return result;
 }
 
@@ -77,7 +77,7 @@ int64_t do_fcntl(Thread& thread, SyscallArgs const& args) {
       bool const set = command == F_SET_RW_HINT || command == F_SET_FILE_RW_HINT;
       if (set && !thread.memory().read(GuestAddr(value), hint)) return -EFAULT;
       int64_t const result = host(SYS_fcntl, file->host_fd(), command, &hint);
-      if (result == 0 && !set && !thread.memory().write(GuestAddr(value), hint)) return -EFAULT;
+      if (result == 0 && !set && !write_out(thread, GuestAddr(value), hint)) return -EFAULT;
       return result;
     }
     default:

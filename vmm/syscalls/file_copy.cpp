@@ -17,7 +17,7 @@ struct Offset {
 
   [[nodiscard]] bool load(Thread& thread) { return !at || thread.memory().read(at, value); }
   [[nodiscard]] int64_t* pointer() { return at ? &value : nullptr; }
-  [[nodiscard]] bool store(Thread& thread) { return !at || thread.memory().write(at, value); }
+  [[nodiscard]] bool store(Thread& thread) { return !at || write_out(thread, at, value); }
 };
 
 int64_t do_sendfile(Thread& thread, SyscallArgs const& args) {

@@ -36,7 +36,7 @@ int64_t transfer(Thread& thread, SyscallArgs const& args, Access access) {
     std::array<std::byte, 32 * 128> records;  // as many as one read takes at a time
     int64_t const n =
         static_cast<SignalFd&>(*file).read(thread, records.data(), std::min<uint64_t>(size, records.size()));
-    bool const lost = n > 0 && !thread.memory().write(at, records.data(), static_cast<uint64_t>(n));
+    bool const lost = n > 0 && !write_out(thread, at, records.data(), static_cast<uint64_t>(n));
     return lost ? -EFAULT : n;
   }
   return finish_io(thread, *file,

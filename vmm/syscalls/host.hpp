@@ -101,6 +101,16 @@ inline GuestAddr addr_arg(SyscallArgs const& args, int index) {
   return GuestAddr(args.a[static_cast<size_t>(index)]);
 }
 
+// A result that goes into guest memory: announced, then written. False: -EFAULT.
+[[nodiscard]] inline bool write_out(Thread& thread, GuestAddr to, void const* from, uint64_t size) {
+  thread.announce_out({to, size});
+  return thread.memory().write(to, from, size);
+}
+template <class T>
+[[nodiscard]] bool write_out(Thread& thread, GuestAddr to, T const& value) {
+  return write_out(thread, to, &value, sizeof value);
+}
+
 namespace arg {
 inline constexpr ArgSpec kNum{Arg::kInt};
 inline constexpr ArgSpec kFd{Arg::kFd};

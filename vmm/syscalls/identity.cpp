@@ -68,7 +68,7 @@ int64_t do_get_ids(Thread& thread, SyscallArgs const& args) {
   uint32_t ids[3]{};
   int64_t const result = host(static_cast<long>(args.nr), &ids[0], &ids[1], &ids[2]);
   for (int i = 0; result == 0 && i < 3; ++i) {
-    if (!thread.memory().write(addr_arg(args, i), ids[i])) return -EFAULT;
+    if (!write_out(thread, addr_arg(args, i), ids[i])) return -EFAULT;
   }
   return result;
 }
@@ -90,7 +90,7 @@ int64_t do_getgroups(Thread& thread, SyscallArgs const& args) {
   if (count < 0) return -EINVAL;
   std::vector<uint32_t> groups(std::min<size_t>(static_cast<size_t>(count), 65536));
   int64_t const n = host(SYS_getgroups, groups.size(), groups.data());
-  if (n > 0 && count != 0 && !thread.memory().write(addr_arg(args, 1), groups.data(), static_cast<uint64_t>(n) * 4)) {
+  if (n > 0 && count != 0 && !write_out(thread, addr_arg(args, 1), groups.data(), static_cast<uint64_t>(n) * 4)) {
     return -EFAULT;
   }
   return n;
@@ -101,14 +101,14 @@ int64_t do_capget(Thread& thread, SyscallArgs const& args) {
   if (!thread.memory().read(addr_arg(args, 0), header)) return -EFAULT;
   if (header.version != _LINUX_CAPABILITY_VERSION_3) {
     header.version = _LINUX_CAPABILITY_VERSION_3;
-    return thread.memory().write(addr_arg(args, 0), header) ? -EINVAL : -EFAULT;
+    return write_out(thread, addr_arg(args, 0), header) ? -EINVAL : -EFAULT;
   }
   if (!is_self(header.pid) && header.pid != thread.tid()) return -ESRCH;
   header.pid = 0;
   __user_cap_data_struct data[2]{};
   int64_t const result = host(SYS_capget, &header, data);
   if (result < 0 || !addr_arg(args, 1)) return result;
-  return thread.memory().write(addr_arg(args, 1), data) ? 0 : -EFAULT;
+  return write_out(thread, addr_arg(args, 1), data) ? 0 : -EFAULT;
 }
 // Giving rights up would take them from the monitor; taking more is not the guest's to ask.
 int64_t do_capset(Thread& thread, SyscallArgs const& args) {

@@ -84,11 +84,11 @@ int64_t interface_list(Thread& thread, OpenFile const& file, GuestAddr at) {
   copy.ifc_buf = to ? list.data() : nullptr;
   int64_t const result = host(SYS_ioctl, file.host_fd(), SIOCGIFCONF, &copy);
   if (result < 0) return result;
-  if (to && !thread.memory().write(to, list.data(), static_cast<uint64_t>(copy.ifc_len))) {
+  if (to && !write_out(thread, to, list.data(), static_cast<uint64_t>(copy.ifc_len))) {
     return -EFAULT;
   }
   conf.ifc_len = copy.ifc_len;
-  return thread.memory().write(at, conf) ? result : -EFAULT;
+  return write_out(thread, at, conf) ? result : -EFAULT;
 }
 
 int64_t do_ioctl(Thread& thread, SyscallArgs const& args) {
@@ -111,7 +111,7 @@ int64_t do_ioctl(Thread& thread, SyscallArgs const& args) {
       int64_t const result = host(SYS_ioctl, file->host_fd(), code, &group);
       if (result < 0) return result;
       group = Process::pid();
-      return thread.memory().write(at, group) ? 0 : -EFAULT;
+      return write_out(thread, at, group) ? 0 : -EFAULT;
     }
     case TIOCSPGRP: {
       int group = 0;
@@ -144,7 +144,7 @@ int64_t do_ioctl(Thread& thread, SyscallArgs const& args) {
   if (request->shape != Shape::kIn) thread.announce_out({at, request->size});
   int64_t const result = host_blocking(thread, SYS_ioctl, file->host_fd(), code, copy.data());
   if (result < 0 || request->shape == Shape::kIn) return result;
-  return thread.memory().write(at, copy.data(), request->size) ? result : -EFAULT;
+  return write_out(thread, at, copy.data(), request->size) ? result : -EFAULT;
 }
 
 using namespace arg;

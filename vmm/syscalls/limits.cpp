@@ -28,13 +28,13 @@ int64_t do_prlimit64(Thread& thread, SyscallArgs const& args) {
   if (from) {
     if (int64_t const e = set_rlimit(thread, resource, wanted.soft, wanted.hard); e != 0) return e;
   }
-  return !to || thread.memory().write(to, old) ? 0 : -EFAULT;
+  return !to || write_out(thread, to, old) ? 0 : -EFAULT;
 }
 int64_t do_getrlimit(Thread& thread, SyscallArgs const& args) {
   Limit limit;
   int64_t const e = get_rlimit(thread, static_cast<unsigned>(args.a[0]), limit.soft, limit.hard);
   if (e != 0) return e;
-  return thread.memory().write(addr_arg(args, 1), limit) ? 0 : -EFAULT;
+  return write_out(thread, addr_arg(args, 1), limit) ? 0 : -EFAULT;
 }
 int64_t do_setrlimit(Thread& thread, SyscallArgs const& args) {
   Limit limit;
@@ -47,7 +47,7 @@ int64_t do_getrusage(Thread& thread, SyscallArgs const& args) {
   if (who != RUSAGE_SELF && who != RUSAGE_THREAD && who != RUSAGE_CHILDREN) return -EINVAL;
   rusage usage{};  // there are no children
   if (who != RUSAGE_CHILDREN) host(SYS_getrusage, who, &usage);
-  return thread.memory().write(addr_arg(args, 1), usage) ? 0 : -EFAULT;
+  return write_out(thread, addr_arg(args, 1), usage) ? 0 : -EFAULT;
 }
 
 // nice values belong to host threads, each of which runs one guest thread.
@@ -67,8 +67,8 @@ int64_t do_setpriority(Thread& thread, SyscallArgs const& args) {
 int64_t do_getcpu(Thread& thread, SyscallArgs const& args) {
   uint32_t cpu = 0, node = 0;
   host(SYS_getcpu, &cpu, &node, nullptr);
-  if (addr_arg(args, 0) && !thread.memory().write(addr_arg(args, 0), cpu)) return -EFAULT;
-  if (addr_arg(args, 1) && !thread.memory().write(addr_arg(args, 1), node)) return -EFAULT;
+  if (addr_arg(args, 0) && !write_out(thread, addr_arg(args, 0), cpu)) return -EFAULT;
+  if (addr_arg(args, 1) && !write_out(thread, addr_arg(args, 1), node)) return -EFAULT;
   return 0;
 }
 

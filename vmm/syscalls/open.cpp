@@ -199,7 +199,7 @@ int64_t proc_root_entries(Thread& thread, OpenFile const& file, GuestAddr to, si
       }
     }
     if (used == 0) continue;
-    if (!thread.memory().write(to, entries.data(), used)) return -EFAULT;
+    if (!write_out(thread, to, entries.data(), used)) return -EFAULT;
     return static_cast<int64_t>(used);
   }
 }
@@ -214,7 +214,7 @@ int64_t do_getdents64(Thread& thread, SyscallArgs const& args) {
   if (auto* const directory = dynamic_cast<ProcDirectory*>(file.get())) {
     std::vector<std::byte> entries(std::min<size_t>(size, 1 << 16));
     int64_t const n = directory->read(thread, entries.data(), entries.size());
-    if (n > 0 && !thread.memory().write(to, entries.data(), static_cast<uint64_t>(n))) {
+    if (n > 0 && !write_out(thread, to, entries.data(), static_cast<uint64_t>(n))) {
       return -EFAULT;
     }
     return n;
@@ -242,7 +242,7 @@ int64_t read_link_at(Thread& thread, int dirfd, GuestAddr path, GuestAddr to, in
     std::string const text = proc_link(thread, *found.node);
     if (text.empty()) return -ENOENT;
     uint64_t const n = std::min<uint64_t>(text.size(), length);
-    return thread.memory().write(to, text.data(), n) ? static_cast<int64_t>(n) : -EFAULT;
+    return write_out(thread, to, text.data(), n) ? static_cast<int64_t>(n) : -EFAULT;
   }
   void* const buffer = thread.memory().buffer(to, length, Access::kWrite);
   if (buffer == nullptr) return -EFAULT;

@@ -50,7 +50,7 @@ int64_t poll_fds(Thread& thread, GuestAddr at, uint64_t count, WaitTime& time) {
   }
   // As the kernel: revents only; another thread may have changed the rest meanwhile.
   for (uint64_t i = 0; i < count; ++i) {
-    if (!thread.memory().write(at + i * sizeof(pollfd) + offsetof(pollfd, revents), guest[i].revents)) {
+    if (!write_out(thread, at + i * sizeof(pollfd) + offsetof(pollfd, revents), guest[i].revents)) {
       return -EFAULT;
     }
   }
@@ -77,7 +77,7 @@ bool read_time(Thread& thread, GuestAddr at, int64_t& ns, int64_t& error) {
 void write_time_left(Thread& thread, GuestAddr at, WaitTime const& time, int64_t result) {
   if (!at || result == kRestartBlock || result == kRestartNoHand) return;
   timespec const left = time.left();
-  if (!thread.memory().write(at, left)) return;
+  if (!write_out(thread, at, left)) return;
 }
 
 int64_t do_ppoll(Thread& thread, SyscallArgs const& args) {
@@ -143,7 +143,7 @@ int64_t select_fds(Thread& thread, int count, std::array<GuestAddr, 3> at, WaitT
     }
   }
   for (size_t s = 0; s < 3; ++s) {
-    if (at[s] && words != 0 && !thread.memory().write(at[s], out[s].data(), words * 8)) {
+    if (at[s] && words != 0 && !write_out(thread, at[s], out[s].data(), words * 8)) {
       return -EFAULT;
     }
   }
@@ -165,7 +165,7 @@ int64_t do_select(Thread& thread, SyscallArgs const& args) {
   if (time_at && result >= 0) {
     timespec const left = time.left();
     timeval const value{left.tv_sec, left.tv_nsec / 1000};
-    if (!thread.memory().write(time_at, value)) return result;
+    if (!write_out(thread, time_at, value)) return result;
   }
   return result;
 }

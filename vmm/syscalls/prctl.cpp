@@ -15,7 +15,7 @@ namespace vmm {
 namespace {
 
 int64_t write_int(Thread& thread, GuestAddr at, int value) {
-  return thread.memory().write(at, value) ? 0 : -EFAULT;
+  return write_out(thread, at, value) ? 0 : -EFAULT;
 }
 
 int64_t do_prctl(Thread& thread, SyscallArgs const& args) {
@@ -38,7 +38,7 @@ int64_t do_prctl(Thread& thread, SyscallArgs const& args) {
       std::string const text = thread_name(thread, thread.tid());
       std::memcpy(name, text.data(), std::min(text.size(), kName - 1));
       thread.announce_out({at, kName});
-      return thread.memory().write(at, name) ? 0 : -EFAULT;
+      return write_out(thread, at, name) ? 0 : -EFAULT;
     }
     case PR_SET_PDEATHSIG:
       return args.a[1] <= 64 ? 0 : -EINVAL;  // the parent is the monitor's world: never told

@@ -23,9 +23,6 @@ struct State {
       limits[static_cast<size_t>(i)] = {RLIM_INFINITY, RLIM_INFINITY};
       getrlimit(static_cast<__rlimit_resource>(i), &limits[static_cast<size_t>(i)]);
     }
-    // The monitor raises its own soft limit; the guest starts with the usual one.
-    rlimit& files = limits[RLIMIT_NOFILE];
-    files.rlim_cur = std::min<rlim_t>(files.rlim_cur, 1024);
   }
 };
 
@@ -102,7 +99,13 @@ void set_thread_name(Thread& thread, std::string name) {
   if (thread.tid() == Process::pid()) {
     thread.process().command_name = std::move(name);
   } else {
-    state().names[thread.tid()] = std::move(name);
+    auto& names = state().names;
+    // Threads come and go; the names of those that went are dropped when they have piled up.
+    if (names.size() >= 512) {
+      std::erase_if(names,
+                    [&](auto const& entry) { return !thread.process().with_thread(entry.first, [](Thread&) {}); });
+    }
+    names[thread.tid()] = std::move(name);
   }
 }
 

@@ -147,15 +147,15 @@ int64_t receive_message(Thread& thread, OpenFile const& file, GuestAddr at, int 
   if (name_at) {
     uint64_t const size =
         std::min<uint64_t>({message.guest.msg_namelen, message.host.msg_namelen, sizeof message.name.bytes});
-    ok = memory.write(name_at, &message.name.bytes, size) &&
-         memory.write(at + offsetof(msghdr, msg_namelen), message.host.msg_namelen);
+    ok = write_out(thread, name_at, &message.name.bytes, size) &&
+         write_out(thread, at + offsetof(msghdr, msg_namelen), message.host.msg_namelen);
   }
   if (!message.control.empty()) {
-    ok = ok && memory.write(control_at, message.control.data(), message.control.size());
+    ok = ok && write_out(thread, control_at, message.control.data(), message.control.size());
   }
   size_t const control_size = message.control.size();
-  ok = ok && memory.write(at + offsetof(msghdr, msg_controllen), control_size) &&
-       memory.write(at + offsetof(msghdr, msg_flags), out_flags);
+  ok = ok && write_out(thread, at + offsetof(msghdr, msg_controllen), control_size) &&
+       write_out(thread, at + offsetof(msghdr, msg_flags), out_flags);
   if (ok) return n;
   for (int const fd : installed) thread.fds().close(fd);
   return -EFAULT;
@@ -178,7 +178,7 @@ int64_t for_messages(Thread& thread, GuestAddr array, uint32_t count, One one) {
     GuestAddr const at = array + uint64_t{done} * sizeof(mmsghdr);
     int64_t const n = one(at, done);
     if (n < 0) return done != 0 ? done : n;
-    if (!thread.memory().write(at + kMessageHeader, static_cast<uint32_t>(n))) {
+    if (!write_out(thread, at + kMessageHeader, static_cast<uint32_t>(n))) {
       return done != 0 ? done : -EFAULT;
     }
   }
@@ -218,7 +218,7 @@ int64_t do_recvmmsg(Thread& thread, SyscallArgs const& args) {
   if (timeout_at && result > 0) {
     int64_t const left = std::max<int64_t>(0, deadline - monotonic_ns());
     timeout = {left / 1'000'000'000, left % 1'000'000'000};
-    if (!thread.memory().write(timeout_at, timeout)) return -EFAULT;
+    if (!write_out(thread, timeout_at, timeout)) return -EFAULT;
   }
   return result;
 }

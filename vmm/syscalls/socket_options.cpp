@@ -160,8 +160,8 @@ int64_t do_getsockopt(Thread& thread, SyscallArgs const& args) {
     if (peer->pid == ::getpid()) peer->pid = Process::pid();
   }
   size_t const n = std::min<size_t>({used, static_cast<size_t>(room), value.size()});
-  if (result == 0 && n != 0 && !thread.memory().write(to, value.data(), n)) return -EFAULT;
-  return thread.memory().write(size_at, used) ? result : -EFAULT;
+  if (result == 0 && n != 0 && !write_out(thread, to, value.data(), n)) return -EFAULT;
+  return write_out(thread, size_at, used) ? result : -EFAULT;
 }
 
 using namespace arg;

@@ -31,8 +31,8 @@ int64_t write_address(Thread& thread, GuestAddr at, GuestAddr size_at, SocketAdd
   if (room < 0) return -EINVAL;
   uint64_t const n =
       std::min<uint64_t>(static_cast<uint64_t>(room), std::min<uint64_t>(address.size, sizeof address.bytes));
-  if (n != 0 && !thread.memory().write(at, &address.bytes, n)) return -EFAULT;
-  return thread.memory().write(size_at, address.size) ? 0 : -EFAULT;
+  if (n != 0 && !write_out(thread, at, &address.bytes, n)) return -EFAULT;
+  return write_out(thread, size_at, address.size) ? 0 : -EFAULT;
 }
 
 int64_t check_unix_path(Thread& thread, SocketAddress const& address, bool make) {
@@ -96,7 +96,7 @@ int64_t do_socketpair(Thread& thread, SyscallArgs const& args) {
   if (numbers[0] < 0) return numbers[0];
   numbers[1] = thread.fds().install(second, cloexec);
   thread.announce_out({addr_arg(args, 3), sizeof numbers});
-  if (numbers[1] >= 0 && thread.memory().write(addr_arg(args, 3), numbers)) return 0;
+  if (numbers[1] >= 0 && write_out(thread, addr_arg(args, 3), numbers)) return 0;
   thread.fds().close(numbers[0]);
   if (numbers[1] < 0) return numbers[1];
   thread.fds().close(numbers[1]);

@@ -29,7 +29,7 @@ int64_t stat_node(Thread& thread, ProcNode const& node, GuestAddr to) {
   st.st_ino = std::hash<std::string>{}(node.parts.empty() ? "" : node.parts.back()) >> 1;
   clock_gettime(CLOCK_REALTIME, &st.st_mtim);
   st.st_atim = st.st_ctim = st.st_mtim;
-  return thread.memory().write(to, st) ? 0 : -EFAULT;
+  return write_out(thread, to, st) ? 0 : -EFAULT;
 }
 
 int64_t stat_at(Thread& thread, int dirfd, GuestAddr path, GuestAddr to, uint64_t flags) {
@@ -71,7 +71,12 @@ int64_t do_statx(Thread& thread, SyscallArgs const& args) {
     st.stx_uid = getuid();
     st.stx_gid = getgid();
     st.stx_blksize = 1024;
-    return thread.memory().write(to, st) ? 0 : -EFAULT;
+    timespec now{};
+    clock_gettime(CLOCK_REALTIME, &now);
+    st.stx_mask |= STATX_ATIME | STATX_MTIME | STATX_CTIME;
+    st.stx_mtime = {now.tv_sec, static_cast<uint32_t>(now.tv_nsec), 0};
+    st.stx_atime = st.stx_ctime = st.stx_mtime;
+    return write_out(thread, to, st) ? 0 : -EFAULT;
   }
   void* const buffer = thread.memory().buffer(to, sizeof(struct statx), Access::kWrite);
   if (buffer == nullptr) return -EFAULT;
