@@ -91,6 +91,26 @@ srs_land_:
         .cfi_endproc
         .size   srs_land_, .-srs_land_
 
+/* void srs_leave_(struct srs_landing const*), never returns: to where srs_run_scope_ returns to, as if fn had returned. */
+        .globl  srs_leave_
+        .hidden srs_leave_
+        .type   srs_leave_, @function
+        .p2align 4
+srs_leave_:
+        .cfi_startproc
+        .cfi_undefined %rip
+        movq    8(%rdi), %rsp
+        movq    16(%rdi), %rbx
+        movq    24(%rdi), %rbp
+        movq    32(%rdi), %r12
+        movq    40(%rdi), %r13
+        movq    48(%rdi), %r14
+        movq    56(%rdi), %r15
+        xorl    %eax, %eax
+        jmp     *0(%rdi)
+        .cfi_endproc
+        .size   srs_leave_, .-srs_leave_
+
 /* void srs_unwind_from_(struct srs_landing const*, void* thread), never returns: srs_unwind_here_(thread) as if the
  * code that called srs_run_scope_ had called it: the next scope's frames are then the ones to unwind. */
         .globl  srs_unwind_from_

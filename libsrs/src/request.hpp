@@ -27,6 +27,7 @@ void srs_scope_opened_(srs::lib::Run* run);
 uint64_t srs_landed_(uint64_t index);
 void srs_landing_pad_(void);
 [[noreturn]] void srs_land_(srs_landing const* landing, uint64_t index);
+[[noreturn]] void srs_leave_(srs_landing const* landing);
 [[noreturn]] void srs_unwind_from_(srs_landing const* landing, srs::lib::Thread* t);
 [[noreturn]] void srs_unwind_here_(srs::lib::Thread* t);
 }

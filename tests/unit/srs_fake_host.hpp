@@ -2,7 +2,7 @@
 // and lands them from a SIGSEGV handler. One translation unit per test program includes it. It undoes naively (only
 // what the scope itself logged, newest first): the store's own tests are where versions of several scopes meet.
 //
-// Define SRS_FAKE_STRICT before the include for the strict store mode.
+// Define SRS_FAKE_STRICT before the include for the strict store mode, SRS_FAKE_THREAD_SCOPES for SRS_SCOPE=thread.
 #ifndef TESTS_UNIT_SRS_FAKE_HOST_HPP
 #define TESTS_UNIT_SRS_FAKE_HOST_HPP
 
@@ -234,6 +234,9 @@ inline long attach(srs_attach* a) {
   a->address_mask = kTagMask;
 #ifdef SRS_FAKE_STRICT
   a->store_mode = SRS_STORE_STRICT;
+#endif
+#ifdef SRS_FAKE_THREAD_SCOPES
+  a->scope_thread = 1;
 #endif
   a->slots = reinterpret_cast<uint64_t>(h.slots);
   h.attach = *a;
