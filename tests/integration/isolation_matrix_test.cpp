@@ -179,6 +179,7 @@ class IsolationMatrix : public vmm_test::SyscallFixture {
     return spec.nullable ? 0 : scratch_;
   }
 
+  vmm::Hooks no_hooks_;
   uint64_t text_ = 0, path_ = 0, link_ = 0, iovec_ = 0, message_ = 0, scratch_ = 0;
   std::unique_ptr<std::array<unsigned char, kCanarySize>> heap_;
   unsigned char *stack_like_ = nullptr, *run_page_like_ = nullptr, *alias_ = nullptr, *tags_ = nullptr;
@@ -310,6 +311,77 @@ TEST_F(IsolationMatrix, NoInnerPointerReachesBeyondTheGuest) {
     }
   }
   EXPECT_GE(cells, 200);
+}
+
+// Recovery must know of each byte of guest memory that a call writes, before it does.
+TEST_F(IsolationMatrix, EveryWriteToTheGuestIsAnnounced) {
+  class Announced : public vmm::Hooks {
+   public:
+    bool wants_syscalls() const override { return true; }
+    void on_syscall_write(vmm::Thread&, vmm::GuestRange range) override { ranges.push_back(range); }
+    std::vector<vmm::GuestRange> ranges;
+  } announced;
+  text_ = text(std::string(64, 't'));
+  path_ = text(directory + "/file");
+  link_ = text(directory + "/link");
+  ASSERT_EQ(call(SYS_symlink, text("file"), link_), 0);
+  constexpr uint64_t kSlot = 1024, kWatched = 8 * kSlot;
+  vmm::GuestAddr const watched = room(kWatched);
+  scratch_ = room(4096).value;
+  ASSERT_EQ(call(SYS_timer_create, CLOCK_MONOTONIC, 0, scratch_), 0);
+  process->set_hooks(announced);
+  // Their effect on memory is their purpose, and not a write into a buffer.
+  std::set<std::string> const mapping{"mmap", "munmap", "mremap", "madvise", "brk", "mprotect"};
+  std::set<std::string> wrote;
+  for (SyscallRow const* row : vmm::SyscallTable::instance().rows()) {
+    if (kOnVcpuOnly.contains(row->name) || mapping.contains(row->name)) continue;
+    if (std::none_of(row->args.begin(), row->args.end(), is_pointer)) continue;
+    for (auto const& numbers : numbers_for(row->name)) {
+      Fds const fds = make_fds();
+      for (int const fd : {fds.file, fds.socket, fds.directory, fds.epoll, fds.timer}) {
+        prepare(row->name);
+        std::vector<unsigned char> before(kWatched);
+        ASSERT_TRUE(memory().read(vmm::GuestAddr(scratch_), before.data(), 128));
+        for (uint64_t slot = 1; slot < 8; ++slot) std::memcpy(&before[slot * kSlot], before.data(), 128);
+        // Slot 6 holds what a vector or a message points to, slot 7 the two themselves.
+        std::array<uint64_t, 2> const vector{watched.value + 6 * kSlot, 64};
+        std::array<uint64_t, 8> header{watched.value + 6 * kSlot + 256, 128, watched.value + 7 * kSlot, 1,
+                                       watched.value + 6 * kSlot + 512, 64};
+        if (std::string(row->name).starts_with("send")) header[0] = header[4] = header[5] = 0;
+        std::memcpy(&before[7 * kSlot], vector.data(), sizeof vector);
+        std::memcpy(&before[7 * kSlot + 64], header.data(), sizeof header);
+        ASSERT_TRUE(memory().write(watched, before.data(), before.size()));
+        vmm::SyscallArgs args{row->nr, {}};
+        for (size_t i = 0; i < 6; ++i) {
+          ArgSpec const& s = row->args[i];
+          if (s.kind == Arg::kInt) args.a[i] = numbers[i];
+          if (s.kind == Arg::kFd || s.kind == Arg::kFdOrCwd) args.a[i] = static_cast<uint64_t>(i == 0 ? fd : fds.event);
+          if (!is_pointer(s)) continue;
+          args.a[i] = watched.value + i * kSlot;
+          if (s.kind == Arg::kPath) args.a[i] = good_pointer(*row, s);
+          if (s.kind == Arg::kIovecIn || s.kind == Arg::kIovecOut) args.a[i] = watched.value + 7 * kSlot;
+          if (s.kind == Arg::kMsghdr) args.a[i] = watched.value + 7 * kSlot + 64;
+        }
+        process->main->clear_kick();
+        process->main->restart_deadline() = 0;
+        announced.ranges.clear();
+        row->handler(*process->main, args);
+        std::vector<unsigned char> after(kWatched);
+        ASSERT_TRUE(memory().read(watched, after.data(), after.size()));
+        for (uint64_t i = 0; i < kWatched; ++i) {
+          if (before[i] == after[i]) continue;
+          wrote.insert(row->name);
+          vmm::GuestAddr const at = watched + i;
+          EXPECT_TRUE(std::any_of(announced.ranges.begin(), announced.ranges.end(),
+                                  [&](vmm::GuestRange const& r) { return r.start <= at && at < r.end(); }))
+              << row->name << " wrote argument " << i / kSlot << ", byte " << i % kSlot << ", unannounced";
+          break;
+        }
+      }
+    }
+  }
+  process->set_hooks(no_hooks_);
+  EXPECT_GE(wrote.size(), 50U) << testing::PrintToString(wrote);
 }
 
 // A thread that changes a vector or a header while the monitor works on it: what was checked is what

@@ -50,6 +50,7 @@ class TestProcess : public vmm::Process {
     threads_[tid] = others_.back().get();
     return *others_.back();
   }
+  void set_hooks(vmm::Hooks& hooks) { hooks_ = &hooks; }
   std::unique_ptr<TestThread> main;
 
  private:

@@ -16,6 +16,7 @@
 #include "vmm/process.hpp"
 #include "vmm/signal_frame.hpp"
 #include "vmm/syscall.hpp"
+#include "vmm/syscalls/host.hpp"
 #include "vmm/thread.hpp"
 
 namespace vmm {
@@ -62,7 +63,7 @@ int64_t rt_sigaction(Thread& thread, SyscallArgs const& args) {
   }
   KernelSigaction const before = signals.action(static_cast<int>(sig));
   if (args.a[1] != 0) signals.set_action(thread.process(), static_cast<int>(sig), next);
-  if (args.a[2] != 0 && !thread.memory().write(arg_addr(args, 2), before)) return -EFAULT;
+  if (args.a[2] != 0 && !write_out(thread, arg_addr(args, 2), before)) return -EFAULT;
   return 0;
 }
 
@@ -86,21 +87,21 @@ int64_t rt_sigprocmask(Thread& thread, SyscallArgs const& args) {
     }
     thread.process().signals().set_blocked(thread, set);
   }
-  if (args.a[2] != 0 && !thread.memory().write(arg_addr(args, 2), before)) return -EFAULT;
+  if (args.a[2] != 0 && !write_out(thread, arg_addr(args, 2), before)) return -EFAULT;
   return 0;
 }
 
 int64_t rt_sigpending(Thread& thread, SyscallArgs const& args) {
   if (args.a[1] > kSigsetSize) return -EINVAL;
   uint64_t const set = thread.process().signals().pending(thread) & thread.signals().blocked.load();
-  return thread.memory().write(arg_addr(args, 0), &set, args.a[1]) ? 0 : -EFAULT;
+  return write_out(thread, arg_addr(args, 0), &set, args.a[1]) ? 0 : -EFAULT;
 }
 
 int64_t sigaltstack_row(Thread& thread, SyscallArgs const& args) {
   SignalStack next, previous;
   if (args.a[0] != 0 && !thread.memory().read(arg_addr(args, 0), next)) return -EFAULT;
   int const r = change_alt_stack(thread.signals(), thread.regs().rsp, args.a[0] != 0 ? &next : nullptr, &previous);
-  if (r == 0 && args.a[1] != 0 && !thread.memory().write(arg_addr(args, 1), previous)) return -EFAULT;
+  if (r == 0 && args.a[1] != 0 && !write_out(thread, arg_addr(args, 1), previous)) return -EFAULT;
   return r;
 }
 
@@ -184,7 +185,7 @@ int64_t rt_sigtimedwait(Thread& thread, SyscallArgs const& args) {
   // What was sent to this thread while it waited must not stay behind.
   if (!taken) taken = signals.take(thread, set);
   if (!taken) return result;
-  if (args.a[1] != 0 && !thread.memory().write(arg_addr(args, 1), taken->info)) return -EFAULT;
+  if (args.a[1] != 0 && !write_out(thread, arg_addr(args, 1), taken->info)) return -EFAULT;
   return taken->signal;
 }
 
@@ -281,7 +282,7 @@ int64_t setitimer_row(Thread& thread, SyscallArgs const& args) {
   if (!to_itimerspec(given, next)) return -EINVAL;
   GuestTimers& timers = thread.process().signals().timers(thread.process());
   if (int const r = timers.set_interval(arg_int(args, 0), next, &previous); r != 0) return r;
-  if (args.a[2] != 0 && !thread.memory().write(arg_addr(args, 2), to_itimerval(previous))) return -EFAULT;
+  if (args.a[2] != 0 && !write_out(thread, arg_addr(args, 2), to_itimerval(previous))) return -EFAULT;
   return 0;
 }
 
@@ -289,7 +290,7 @@ int64_t getitimer_row(Thread& thread, SyscallArgs const& args) {
   itimerspec now{};
   GuestTimers& timers = thread.process().signals().timers(thread.process());
   if (int const r = timers.get_interval(arg_int(args, 0), now); r != 0) return r;
-  return thread.memory().write(arg_addr(args, 1), to_itimerval(now)) ? 0 : -EFAULT;
+  return write_out(thread, arg_addr(args, 1), to_itimerval(now)) ? 0 : -EFAULT;
 }
 
 int64_t alarm_row(Thread& thread, SyscallArgs const& args) {
@@ -340,7 +341,7 @@ int64_t timer_create_row(Thread& thread, SyscallArgs const& args) {
   GuestTimers& timers = thread.process().signals().timers(thread.process());
   int const id = timers.create(*clock, target);
   if (id < 0) return id;
-  if (!thread.memory().write(arg_addr(args, 2), id)) {
+  if (!write_out(thread, arg_addr(args, 2), id)) {
     timers.remove(id);
     return -EFAULT;
   }
@@ -354,14 +355,14 @@ int64_t timer_settime_row(Thread& thread, SyscallArgs const& args) {
   GuestTimers& timers = thread.process().signals().timers(thread.process());
   bool const absolute = args.a[1] & TIMER_ABSTIME;
   if (int const r = timers.set(arg_int(args, 0), absolute, next, &previous); r != 0) return r;
-  return args.a[3] == 0 || thread.memory().write(arg_addr(args, 3), previous) ? 0 : -EFAULT;
+  return args.a[3] == 0 || write_out(thread, arg_addr(args, 3), previous) ? 0 : -EFAULT;
 }
 
 int64_t timer_gettime_row(Thread& thread, SyscallArgs const& args) {
   itimerspec now{};
   GuestTimers& timers = thread.process().signals().timers(thread.process());
   if (int const r = timers.get(arg_int(args, 0), now); r != 0) return r;
-  return thread.memory().write(arg_addr(args, 1), now) ? 0 : -EFAULT;
+  return write_out(thread, arg_addr(args, 1), now) ? 0 : -EFAULT;
 }
 
 int64_t timer_getoverrun_row(Thread& thread, SyscallArgs const& args) {

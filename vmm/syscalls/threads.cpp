@@ -8,6 +8,7 @@
 
 #include "vmm/guest_thread.hpp"
 #include "vmm/syscalls/futex.hpp"
+#include "vmm/syscalls/host.hpp"
 
 namespace vmm {
 namespace {
@@ -79,7 +80,7 @@ int64_t sys_get_robust_list(Thread& t, SyscallArgs const& args) {
     return -ESRCH;
   }
   uint64_t const size = 24;
-  return t.memory().write(GuestAddr(args.a[1]), head) && t.memory().write(GuestAddr(args.a[2]), size) ? 0 : -EFAULT;
+  return write_out(t, GuestAddr(args.a[1]), head) && write_out(t, GuestAddr(args.a[2]), size) ? 0 : -EFAULT;
 }
 
 int64_t sys_arch_prctl(Thread& t, SyscallArgs const& args) {
@@ -94,9 +95,9 @@ int64_t sys_arch_prctl(Thread& t, SyscallArgs const& args) {
       t.regs().gs_base = args.a[1];
       return 0;
     case kArchGetFs:
-      return t.memory().write(GuestAddr(args.a[1]), t.regs().fs_base) ? 0 : -EFAULT;
+      return write_out(t, GuestAddr(args.a[1]), t.regs().fs_base) ? 0 : -EFAULT;
     case kArchGetGs:
-      return t.memory().write(GuestAddr(args.a[1]), t.regs().gs_base) ? 0 : -EFAULT;
+      return write_out(t, GuestAddr(args.a[1]), t.regs().gs_base) ? 0 : -EFAULT;
     default:
       return -EINVAL;
   }
@@ -147,7 +148,7 @@ int64_t sys_sched_getscheduler(Thread& t, SyscallArgs const& args) {
 
 int64_t sys_sched_getparam(Thread& t, SyscallArgs const& args) {
   if (host_of(t, static_cast<int>(args.a[0])) == 0) return -ESRCH;
-  return t.memory().write(GuestAddr(args.a[1]), int32_t{0}) ? 0 : -EFAULT;
+  return write_out(t, GuestAddr(args.a[1]), int32_t{0}) ? 0 : -EFAULT;
 }
 
 int64_t sys_sched_setscheduler(Thread& t, SyscallArgs const& args) {

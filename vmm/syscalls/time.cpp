@@ -12,6 +12,7 @@
 #include "vmm/clock.hpp"
 #include "vmm/process.hpp"
 #include "vmm/syscall.hpp"
+#include "vmm/syscalls/host.hpp"
 #include "vmm/thread.hpp"
 
 namespace vmm {
@@ -27,7 +28,7 @@ clockid_t arg_clock(SyscallArgs const& args) {
 int64_t clock_gettime_row(Thread& thread, SyscallArgs const& args) {
   timespec now{};
   if (int const r = read_guest_clock(thread, arg_clock(args), now); r != 0) return r;
-  return thread.memory().write(arg_addr(args, 1), now) ? 0 : -EFAULT;
+  return write_out(thread, arg_addr(args, 1), now) ? 0 : -EFAULT;
 }
 
 int64_t clock_getres_row(Thread& thread, SyscallArgs const& args) {
@@ -36,7 +37,7 @@ int64_t clock_getres_row(Thread& thread, SyscallArgs const& args) {
   if (!host) return -EINVAL;
   if (clock_getres(*host, &resolution) != 0) return -errno;
   if (args.a[1] == 0) return 0;
-  return thread.memory().write(arg_addr(args, 1), resolution) ? 0 : -EFAULT;
+  return write_out(thread, arg_addr(args, 1), resolution) ? 0 : -EFAULT;
 }
 
 int64_t gettimeofday_row(Thread& thread, SyscallArgs const& args) {
@@ -44,13 +45,13 @@ int64_t gettimeofday_row(Thread& thread, SyscallArgs const& args) {
     timespec now{};
     if (int const r = read_guest_clock(thread, CLOCK_REALTIME, now); r != 0) return r;
     timeval const value{now.tv_sec, now.tv_nsec / 1000};
-    if (!thread.memory().write(arg_addr(args, 0), value)) return -EFAULT;
+    if (!write_out(thread, arg_addr(args, 0), value)) return -EFAULT;
   }
   if (args.a[1] != 0) {
     struct timezone zone {};
     timeval unused{};
     gettimeofday(&unused, &zone);
-    if (!thread.memory().write(arg_addr(args, 1), zone)) return -EFAULT;
+    if (!write_out(thread, arg_addr(args, 1), zone)) return -EFAULT;
   }
   return 0;
 }
@@ -58,7 +59,7 @@ int64_t gettimeofday_row(Thread& thread, SyscallArgs const& args) {
 int64_t time_row(Thread& thread, SyscallArgs const& args) {
   timespec now{};
   if (int const r = read_guest_clock(thread, CLOCK_REALTIME, now); r != 0) return r;
-  if (args.a[0] != 0 && !thread.memory().write(arg_addr(args, 0), now.tv_sec)) return -EFAULT;
+  if (args.a[0] != 0 && !write_out(thread, arg_addr(args, 0), now.tv_sec)) return -EFAULT;
   return now.tv_sec;
 }
 
@@ -66,7 +67,7 @@ int64_t times_row(Thread& thread, SyscallArgs const& args) {
   tms used{};
   errno = 0;
   clock_t const ticks = times(&used);
-  if (args.a[0] != 0 && !thread.memory().write(arg_addr(args, 0), used)) return -EFAULT;
+  if (args.a[0] != 0 && !write_out(thread, arg_addr(args, 0), used)) return -EFAULT;
   return ticks;
 }
 
@@ -76,7 +77,7 @@ int64_t adjust(Thread& thread, clockid_t clock, GuestAddr at) {
   if (state.modes != 0) return -EPERM;
   int const r = clock_adjtime(clock, &state);
   if (r < 0) return -errno;
-  return thread.memory().write(at, state) ? r : -EFAULT;
+  return write_out(thread, at, state) ? r : -EFAULT;
 }
 
 int64_t adjtimex_row(Thread& thread, SyscallArgs const& args) {
@@ -117,7 +118,7 @@ int64_t sleep_for(Thread& thread, clockid_t clock, timespec const& span, GuestAd
   if (!interrupted(r)) return r;
   int64_t const left = deadline - now_on(clock);
   if (left <= 0) return 0;
-  if (rest && !thread.memory().write(rest, to_timespec(left))) return -EFAULT;
+  if (rest && !write_out(thread, rest, to_timespec(left))) return -EFAULT;
   return kRestartBlock;
 }
 
