@@ -16,38 +16,41 @@ struct Frame {
   uint64_t offset = 0;   // in the module (virtual address as linked)
   std::string function;  // demangled; empty: no symbol
   uint64_t function_offset = 0;
+  bool is_return = false;  // ip is a return address: the call lies just before it
+  bool guessed = false;    // found by a scan of the stack, not by call frame information
+  std::string build_id;    // of the module as the guest has it, lower-case hex; empty: none
 };
 
 struct FaultReport {
-  uint64_t id = 0;              // 1 for the run's first fault
-  uint64_t when_ns = 0;         // CLOCK_REALTIME
-  int thread = 0;               // virtual tid
-  uint64_t user = 0;            // srs_options.user
+  uint64_t id = 0;       // 1 for the run's first fault
+  uint64_t when_ns = 0;  // CLOCK_REALTIME
+  int thread = 0;        // virtual tid
+  uint64_t user = 0;     // srs_options.user
   enum srs_fault_kind kind = SRS_FAULT_NONE;
-  int signal = 0;               // what an unprotected process would have died of
-  uint64_t address = 0;         // of the access, 0 where there is none
-  std::string access;           // "read", "write", "execute", ""
+  int signal = 0;        // what an unprotected process would have died of
+  uint64_t address = 0;  // of the access, 0 where there is none
+  std::string access;    // "read", "write", "execute", ""
   uint64_t ip = 0;
-  std::string instruction;      // disassembled; empty: not readable
-  std::string why;              // the program's own words (abort message, exception type…)
-  std::vector<Frame> backtrace; // innermost first
+  std::string instruction;       // disassembled; empty: not readable
+  std::string why;               // the program's own words (abort message, exception type…)
+  std::vector<Frame> backtrace;  // innermost first
 
-  std::string outcome;          // "landed", "unwound", "run", "passed on", "not contained: …"
-  unsigned depth = 0;           // scopes live in the thread at the fault
+  std::string outcome;  // "landed", "unwound", "run", "passed on", "not contained: …"
+  unsigned depth = 0;   // scopes live in the thread at the fault
   std::string isolation, restore, policy;
   uint64_t words_polluted = 0, words_spliced = 0, pages = 0;
   uint64_t by_eager = 0, by_trap = 0, by_overwrite = 0, by_sweep = 0;
-  uint64_t exposed = 0;         // committed scopes that built on aborted values
-  uint64_t dependents = 0;      // live ones: aborted too
+  uint64_t exposed = 0;     // committed scopes that built on aborted values
+  uint64_t dependents = 0;  // live ones: aborted too
   uint64_t damaged_records = 0, unordered_records = 0;
   uint64_t blocks_freed = 0, locks_released = 0, fds_closed = 0, lock_cycles = 0;
   bool output_before_abort = false;
-  bool tainted = false;         // faulted inside the allocator or the library
+  bool tainted = false;              // faulted inside the allocator or the library
   double abort_us = 0, land_us = 0;  // from the exit to: memory right (eager) or pages away; the thread lands
-  uint64_t exits = 0;           // KVM exits of the faulting thread between fault and landing, the fault's included
+  uint64_t exits = 0;                // KVM exits of the faulting thread between fault and landing, the fault's included
 };
 
 char const* name_of(enum srs_fault_kind kind);      // "load", "store", "stack overflow"…
-char const* name_of(enum srs_isolation isolation);  // "hold", "release", "track"
+char const* name_of(enum srs_isolation isolation);  // "hold", "release", "track"; any other value: "unknown"
 
 }  // namespace vmsrs::runtime

@@ -110,7 +110,7 @@ def monitored(options, scratch):
     faults = []
     if os.path.exists(report):
         with open(report, encoding="utf-8") as file:
-            faults = [json.loads(line) for line in file if line.startswith("{")]
+            faults = [entry for entry in map(json.loads, file) if entry["type"] == "fault"]
     exits = 0
     if os.path.exists(stats):
         with open(stats, encoding="utf-8") as file:
