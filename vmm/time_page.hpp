@@ -35,8 +35,8 @@ class TimePage {
   TimePage(TimePage const&) = delete;
   TimePage& operator=(TimePage const&) = delete;
 
-  // False: the page does not serve this clock (clockid_t); ask the host.
-  [[nodiscard]] bool read(int clock, int64_t& ns) const noexcept { return vmsrs_time_read(&own_, clock, &ns) != 0; }
+  // False: the page does not serve this clock (clockid_t); ask the host. Waits for an update under way.
+  [[nodiscard]] bool read(int clock, int64_t& ns) const noexcept;
   [[nodiscard]] bool valid() const noexcept { return own_.valid != 0; }
   // Whether IA32_TSC_AUX in the guest is the host's own (true for a guest without a TSC_AUX of its
   // own): getcpu then needs no call.

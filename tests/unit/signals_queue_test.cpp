@@ -39,7 +39,10 @@ PendingSignal make(int sig, int value = 0) {
 
 class Signals : public ::testing::Test {
  protected:
-  void SetUp() override { give_stack(main); }
+  void SetUp() override {
+    if (!vmm_test::kGuestMemory) GTEST_SKIP() << "needs guest memory, which AddressSanitizer does not allow";
+    give_stack(main);
+  }
   void give_stack(FakeThread& thread) {
     thread.regs().rsp = process.map(kStackSize).value + kStackSize;
     thread.regs().rip = 0x1000;

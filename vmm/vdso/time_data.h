@@ -55,7 +55,8 @@ static inline int64_t vmsrs_on_line(struct vmsrs_time_line const* line, uint64_t
   return line->ns + (int64_t)(((unsigned __int128)(uint64_t)delta * line->mult) >> 32);
 }
 
-// 1: *ns is the clock's time. 0: not a clock of the page, or the page is not to be read now.
+// 1: *ns is the clock's time. 0: not a clock of the page. -1: the page is being written, and its writer has lost its
+// CPU; the guest then asks the monitor, which waits: another clock would not fit to this one to the nanosecond.
 static inline int vmsrs_time_read(struct vmsrs_time_data const* page, int clock, int64_t* ns) {
   if (clock != VMSRS_CLOCK_MONOTONIC && clock != VMSRS_CLOCK_REALTIME && clock != VMSRS_CLOCK_BOOTTIME &&
       clock != VMSRS_CLOCK_MONOTONIC_COARSE && clock != VMSRS_CLOCK_REALTIME_COARSE)
@@ -79,7 +80,7 @@ static inline int vmsrs_time_read(struct vmsrs_time_data const* page, int clock,
     *ns = vmsrs_on_line(&line, tsc) + offset;
     return 1;
   }
-  return 0;
+  return -1;
 }
 
 #endif

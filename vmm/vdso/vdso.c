@@ -38,14 +38,14 @@ static inline struct timespec64 split(int64_t ns) {
 
 int __vdso_clock_gettime(int clock, struct timespec64* to) {
   int64_t ns;
-  if (!vmsrs_time_read(&vmsrs_time_page, clock, &ns)) return (int)call3(NR_CLOCK_GETTIME, clock, (long)to, 0);
+  if (vmsrs_time_read(&vmsrs_time_page, clock, &ns) != 1) return (int)call3(NR_CLOCK_GETTIME, clock, (long)to, 0);
   *to = split(ns);
   return 0;
 }
 
 int __vdso_gettimeofday(struct timeval64* to, void* zone) {
   int64_t ns;
-  if (zone || !vmsrs_time_read(&vmsrs_time_page, VMSRS_CLOCK_REALTIME, &ns))
+  if (zone || vmsrs_time_read(&vmsrs_time_page, VMSRS_CLOCK_REALTIME, &ns) != 1)
     return (int)call3(NR_GETTIMEOFDAY, (long)to, (long)zone, 0);
   if (to) {
     struct timespec64 t = split(ns);
@@ -57,7 +57,7 @@ int __vdso_gettimeofday(struct timeval64* to, void* zone) {
 
 int64_t __vdso_time(int64_t* to) {
   int64_t ns;
-  if (!vmsrs_time_read(&vmsrs_time_page, VMSRS_CLOCK_REALTIME, &ns)) return call3(NR_TIME, (long)to, 0, 0);
+  if (vmsrs_time_read(&vmsrs_time_page, VMSRS_CLOCK_REALTIME, &ns) != 1) return call3(NR_TIME, (long)to, 0, 0);
   int64_t sec = split(ns).sec;
   if (to) *to = sec;
   return sec;
