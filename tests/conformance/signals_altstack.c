@@ -1,5 +1,4 @@
 // A stack overflow whose SIGSEGV handler runs on the alternate stack and leaves it by siglongjmp.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>

@@ -1,5 +1,4 @@
 // pthread_cancel, which the C library does by a signal of its own: blocked threads, clean-up handlers, disabled state.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>

@@ -1,5 +1,4 @@
 // A program's own handlers for its faults: si_addr, si_code, a repaired instruction pointer, longjmp.
-#define _GNU_SOURCE
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>

@@ -1,5 +1,4 @@
 // x87, SSE and AVX state, and flags, survive a handler that destroys them; the handler can change them in its frame.
-#define _GNU_SOURCE
 #include <immintrin.h>
 #include <signal.h>
 #include <stdint.h>

@@ -1,5 +1,4 @@
 // Masks: inherited by threads, per thread, with SA_NODEFER and sa_mask; which thread takes a signal of the process.
-#define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,5 +1,4 @@
 // Standard signals coalesce, real-time ones queue in order; which runs first when several wait.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

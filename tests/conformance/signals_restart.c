@@ -1,5 +1,4 @@
 // SA_RESTART against EINTR, on calls that restart, on calls that never do, and on sleeps.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>

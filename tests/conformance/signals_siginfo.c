@@ -1,5 +1,4 @@
 // Handlers with siginfo for each way of sending, and what of it the handler sees.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>

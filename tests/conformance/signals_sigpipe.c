@@ -1,5 +1,4 @@
 // Writing to a closed pipe or socket: SIGPIPE to the thread that wrote, EPIPE with it or instead of it.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

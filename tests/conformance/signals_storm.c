@@ -1,5 +1,4 @@
 // Many signals between many threads while they lock, allocate, sleep and read: none lost, nothing torn.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>

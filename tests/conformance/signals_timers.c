@@ -1,5 +1,4 @@
 // setitimer, alarm and POSIX timers: delivery, siginfo, overruns, what is left.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>

@@ -1,5 +1,4 @@
 // sigsuspend, ppoll with a mask, sigtimedwait, sigwaitinfo, pause, sigpending.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>

@@ -1,5 +1,4 @@
 // Clocks: from the vDSO and by system call they agree and never run backwards, across threads too; every clock id.
-#define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
