@@ -1,11 +1,12 @@
 /* The switch to a scope's stack, the way back, and where an aborted scope lands.
  *
- * struct Run (request.hpp):      0 fn, 8 arg, 16 top of the new stack, 24 struct srs_landing*
+ * struct Run (request.hpp):      0 fn, 8 arg, 16 top of the new stack, 24 struct srs_landing*, 32 address of slot->critical
  * struct srs_landing (abi.h):    0 rip, 8 rsp, 16 rbx, 24 rbp, 32 r12, 40 r13, 48 r14, 56 r15
  */
         .text
 
-/* int srs_run_scope_(struct Run*): 0 when fn returned; 1 when the scope landed. */
+/* int srs_run_scope_(struct Run*): 0 when fn returned; 1 when the scope landed. slot->critical is raised while the
+ * thread is between the two stacks, so that an abort from outside never finds the caller's frames on top. */
         .globl  srs_run_scope_
         .hidden srs_run_scope_
         .type   srs_run_scope_, @function
@@ -37,8 +38,12 @@ srs_run_scope_:
         .cfi_remember_state
         .cfi_undefined %rip     /* an unwinder of the scope's stack stops here */
         movq    16(%rbx), %rsp
+        movq    32(%rbx), %rax
+        decq    (%rax)          /* srs_scope_opened_ left it raised: from here on a deadline may strike */
         movq    8(%rbx), %rdi
         call    *0(%rbx)
+        movq    32(%rbx), %rax
+        incq    (%rax)          /* srs_request lowers it when the scope has committed */
         movq    %r12, %rsp
         .cfi_restore_state
         addq    $8, %rsp

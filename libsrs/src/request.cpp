@@ -39,8 +39,8 @@ bool resolve(srs_options const* options, srs_scope_info* info, uint64_t* stack_s
   return true;
 }
 
+// slot->critical is raised already.
 void commit(Thread* t, uint64_t depth) {
-  Critical critical(t);
   Scope& scope = t->scopes[depth];
   commit_owner(t, scope.outer);
   t->slot->depth = depth;
@@ -63,7 +63,8 @@ using namespace srs::lib;
 extern "C" void srs_scope_opened_(Run* run) {
   Thread* const t = run->thread;
   srs_slot* const slot = t->slot;
-  Critical critical(t);
+  slot->critical = slot->critical + 1;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
   Scope& scope = t->scopes[run->depth];
   __asm__ volatile("stmxcsr %0" : "=m"(scope.mxcsr));
   __asm__ volatile("fnstcw %0" : "=m"(scope.x87_control));
@@ -104,8 +105,10 @@ extern "C" enum srs_status srs_request(void (*fn)(void*), void* arg, struct srs_
   }
   t->scopes[depth].stack = stack;
   t->slot->scopes[depth] = info;
-  Run run{fn, arg, stack.low + stack.size, &t->slot->landings[depth], t, depth};
+  Run run{fn, arg, stack.low + stack.size, &t->slot->landings[depth], &t->slot->critical, t, depth};
   if (srs_run_scope_(&run) != 0) return SRS_FAULTED;
   commit(t, depth);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  t->slot->critical = t->slot->critical - 1;
   return SRS_OK;
 }

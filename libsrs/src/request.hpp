@@ -13,10 +13,11 @@ struct Run {
   void* arg;
   uint64_t stack_top;
   srs_landing* landing;
+  uint64_t* critical;
   Thread* thread;
   uint64_t depth;  // live scopes before it
 };
-static_assert(offsetof(Run, stack_top) == 16 && offsetof(Run, landing) == 24);
+static_assert(offsetof(Run, stack_top) == 16 && offsetof(Run, landing) == 24 && offsetof(Run, critical) == 32);
 static_assert(offsetof(srs_landing, rsp) == 8 && offsetof(srs_landing, r15) == 56);
 
 }  // namespace srs::lib

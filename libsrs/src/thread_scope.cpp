@@ -42,9 +42,15 @@ void* thread_main(void* raw) {
   return status == SRS_OK ? start.result : nullptr;
 }
 
+// As if fn had returned.
+[[noreturn]] void leave(Thread* t) {
+  t->slot->critical = t->slot->critical + 1;  // as srs_run_scope_ does
+  srs_leave_(&t->slot->landings[0]);
+}
+
 _Unwind_Reason_Code at_end(int, _Unwind_Action actions, _Unwind_Exception_Class, _Unwind_Exception*, _Unwind_Context*,
                            void* argument) {
-  if ((actions & _UA_END_OF_STACK) != 0) srs_leave_(static_cast<srs_landing*>(argument));
+  if ((actions & _UA_END_OF_STACK) != 0) leave(static_cast<Thread*>(argument));
   return _URC_NO_REASON;
 }
 
@@ -84,8 +90,8 @@ extern "C" SRS_API void pthread_exit(void* result) {
       running->result = result;
       leaving = {};
       leaving.exception_class = UINT64_C(0x5352532d454e4400);  // "SRS-END"
-      _Unwind_ForcedUnwind(&leaving, at_end, &t->slot->landings[0]);
-      srs_leave_(&t->slot->landings[0]);  // frames without unwind tables
+      _Unwind_ForcedUnwind(&leaving, at_end, t);
+      leave(t);  // frames without unwind tables
     }
     report_fault(SRS_FAULT_ABORT, "pthread_exit inside a request scope");
   }

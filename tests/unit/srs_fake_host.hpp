@@ -112,10 +112,35 @@ inline void drain(srs_slot* slot) {
   __atomic_store_n(&slot->tail, head, __ATOMIC_RELEASE);
 }
 
+// A record whose tag is taken but which is not published yet; and a delta that is logged but not yet added.
+inline void take_unfinished(srs_slot* slot) {
+  SlotLog& log = log_of(slot);
+  uint64_t const head = slot->head;
+  if (slot->pending == 0) return;
+  if (slot->pending == head + 1) {
+    srs_record const r = reinterpret_cast<srs_record const*>(slot->ring)[head & (kRing - 1)];
+    uint64_t const kind = srs_record_kind_of(r.what);
+    if (r.check != srs_record_check(&r, slot->key, head) || (kind != SRS_REC_STORE && kind != SRS_REC_DELTA)) return;
+    uint64_t const covers = kind == SRS_REC_DELTA ? 0 : srs_record_mask(r.what);
+    uint64_t const tag = *reinterpret_cast<uint64_t*>(host().attach.tag_base + (srs_record_addr(r.what) & kTagMask));
+    if (tag != srs_tag_next(r.b, slot->owner, covers)) return;
+    take(log, r);
+    slot->head = head + 1;
+    slot->tail = head + 1;
+  }
+  if (!log.journal.empty() && srs_record_kind_of(log.journal.back().record.what) == SRS_REC_DELTA) {
+    uint64_t const what = log.journal.back().record.what;
+    uint64_t const in = bits(srs_record_mask(what));
+    auto const now = *reinterpret_cast<uint64_t const*>(srs_record_addr(what));
+    if (((now ^ slot->pending_value) & in) != 0) log.journal.pop_back();
+  }
+}
+
 // Undoes every scope from `index` on, and leaves the actions for SRS_HC_LANDED.
 inline void undo(srs_slot* slot, uint64_t index) {
   SlotLog& log = log_of(slot);
   drain(slot);
+  take_unfinished(slot);
   std::vector<srs_action> unlocks;
   std::vector<uint64_t> given_up;
   while (!log.journal.empty() && log.journal.back().depth > index) {
@@ -180,9 +205,17 @@ inline bool land(srs_slot* slot, uint64_t index, ucontext_t* context, uint32_t k
 // Which scope an abort hits: the innermost, or one set by a test.
 inline std::atomic<int> abort_index{-1};
 
+// This thread is in the host: a blow from outside waits, as it does in the monitor.
+inline thread_local bool inside = false;
+inline std::atomic<uint64_t> struck;
+
 inline void on_fault(int signal, siginfo_t* info, void* raw) {
   auto* const context = static_cast<ucontext_t*>(raw);
   srs_slot* const slot = my_slot();
+  if (signal == SIGUSR1) {
+    if (inside || slot == nullptr || slot->depth == 0 || slot->critical != 0) return;
+    struck++;
+  }
   if (slot == nullptr || slot->depth == 0) {
     ::signal(signal, SIG_DFL);
     return;
@@ -333,7 +366,10 @@ extern "C" inline long fake_hypercall(long number, uint64_t a, uint64_t b, uint6
 }
 
 extern "C" long srs_hypercall_(long number, uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
-  return fake_hypercall(number, a, b, c, d);
+  fake::inside = number != SRS_HC_FAULT;  // which raises a signal of its own
+  long const result = fake_hypercall(number, a, b, c, d);
+  fake::inside = false;
+  return result;
 }
 
 #endif
