@@ -46,6 +46,7 @@ class IsolationMatrix : public vmm_test::SyscallFixture {
 
   void SetUp() override {
     SyscallFixture::SetUp();
+    if (process == nullptr) return;
     process->signals().set_blocked(*process->main, ~UINT64_C(0));
     heap_ = std::make_unique<std::array<unsigned char, kCanarySize>>();
     heap_->fill(kCanary);
@@ -66,6 +67,7 @@ class IsolationMatrix : public vmm_test::SyscallFixture {
     });
   }
   void TearDown() override {
+    if (process == nullptr) return;
     done_ = true;
     watchdog_.join();
     process->signals().shut_down();

@@ -1,5 +1,5 @@
-// Calls that never reach the host. Their rows say why; a program that asks gets the error that makes
-// it fall back, where there is one.
+// Calls that never reach the host (fork and execve are in threads.cpp). Their rows say why; a program that asks gets
+// the error that makes it fall back, where there is one.
 #include <sys/syscall.h>
 
 #include "vmm/syscalls/families.hpp"
@@ -34,7 +34,6 @@ constexpr SyscallRow denied(uint16_t nr, char const* name, char const* why, Sysc
   return {nr, name, {}, handler, Support::kDenied, why};
 }
 
-constexpr char const* kProcess = "one guest is one process";
 constexpr char const* kOther = "reaches into processes, the monitor too";
 constexpr char const* kKernel = "hands the host kernel memory of ours or work of its own";
 constexpr char const* kHost = "changes the host";
@@ -42,10 +41,6 @@ constexpr char const* kSpaces = "changes the monitor's own name spaces";
 constexpr char const* kIpc = "System V IPC is not hosted";
 
 constexpr SyscallRow kRows[] = {
-    denied(SYS_fork, "fork", kProcess, not_implemented),
-    denied(SYS_vfork, "vfork", kProcess, not_implemented),
-    denied(SYS_execve, "execve", kProcess),
-    denied(SYS_execveat, "execveat", kProcess),
     denied(SYS_wait4, "wait4", "there are no children", no_children),
     denied(SYS_waitid, "waitid", "there are no children", no_children),
     denied(SYS_ptrace, "ptrace", kOther),

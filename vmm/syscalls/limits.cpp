@@ -77,10 +77,6 @@ int64_t do_membarrier(Thread&, SyscallArgs const& args) {
   return int_arg(args, 0) == kQuery ? 0 : -EINVAL;  // supports no command
 }
 
-int64_t not_implemented(Thread&, SyscallArgs const&) {
-  return -ENOSYS;
-}
-
 using namespace arg;
 constexpr SyscallRow kRows[] = {
     {SYS_prlimit64,
@@ -114,12 +110,6 @@ constexpr SyscallRow kRows[] = {
      do_membarrier,
      Support::kPartial,
      "says that it supports no command"},
-    {SYS_rseq,
-     "rseq",
-     {kAddr, kNum, kNum, kNum},
-     not_implemented,
-     Support::kDenied,
-     "ENOSYS: the host kernel would write through it"},
 };
 
 }  // namespace
