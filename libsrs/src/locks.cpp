@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <ctime>
 
+#include "libsrs/src/givers.hpp"
 #include "libsrs/src/log_note.hpp"
 
 namespace srs::lib {
@@ -153,7 +154,7 @@ int acquired(Thread* t, void* lock, srs_lock_kind kind, int result) {
   if (result != 0 && result != EOWNERDEAD) return result;
   now_held(t);
   remember(t, lock, kind, static_cast<uint32_t>(t->slot->depth));
-  if (in_scope(t)) note(t, SRS_REC_LOCK, reinterpret_cast<uint64_t>(lock), kind);
+  if (in_scope(t)) note(t, SRS_REC_LOCK, reinterpret_cast<uint64_t>(lock), kind, giver_of(lock));
   return result;
 }
 
@@ -261,6 +262,7 @@ int locks_release(Thread* t, void* lock, srs_lock_kind kind) {
     }
     if (isolation == SRS_RELEASE && t->held_now == 1 && stores_of(t) != t->stores_renewed) make_final(t, lock);
   }
+  if (in_scope(t) && innermost(t).isolation == SRS_TRACK && wrote(t, h)) giver_set(lock, t->slot->owner);
   int const result = real_unlock(lock, h->kind);
   if (result != 0) return result;
   uint32_t const held_kind = h->kind;
@@ -291,6 +293,7 @@ int locks_wait(Thread* t, pthread_cond_t* cond, pthread_mutex_t* mutex, Until un
     } else if (isolation == SRS_RELEASE && stores_of(t) != t->stores_renewed) {
       make_final(t, mutex);
     }
+    if (isolation == SRS_TRACK && wrote(t, h)) giver_set(mutex, t->slot->owner);
     note(t, SRS_REC_UNLOCK, address, SRS_LOCK_MUTEX);
   }
   forget(t, h);
@@ -313,7 +316,7 @@ int locks_wait(Thread* t, pthread_cond_t* cond, pthread_mutex_t* mutex, Until un
     now_held(t);
     h = remember(t, mutex, SRS_LOCK_MUTEX, depth);
     if (h != nullptr) h->count = count;
-    if (scoped) note(t, SRS_REC_LOCK, address, SRS_LOCK_MUTEX);
+    if (scoped) note(t, SRS_REC_LOCK, address, SRS_LOCK_MUTEX, giver_of(mutex));
   }
   return result;
 }

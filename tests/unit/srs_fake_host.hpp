@@ -32,6 +32,7 @@ struct SlotLog {
   srs_fault_info last;
   uint64_t kinds[16];  // records seen
   uint64_t bad;        // records that fail their check
+  uint64_t giver;      // of the last lock record
 };
 struct Host {
   srs_attach attach;
@@ -73,6 +74,7 @@ inline uint64_t bits(uint64_t mask) {
 inline void take(SlotLog& log, srs_record const& r) {
   uint64_t const kind = srs_record_kind_of(r.what);
   log.kinds[kind]++;
+  if (kind == SRS_REC_LOCK) log.giver = r.b;
   uint64_t const depth = log.renewed.size();
   switch (kind) {
     case SRS_REC_BEGIN:

@@ -227,6 +227,35 @@ TEST(SrsLock, TrackHoldsNothing) {
   EXPECT_EQ(x, 0u);
 }
 
+TEST(SrsLock, TrackNamesTheLiveWriterToTheNextTaker) {
+  std::mutex written;
+  std::mutex only_read;
+  uint64_t x = 0;
+  EXPECT_EQ(srs::request(
+                [&] {
+                  { std::lock_guard const hold(only_read); }
+                  {
+                    std::lock_guard const hold(written);
+                    srs_store64(&x, 1);
+                  }
+                  uint64_t const writer = fake::my_slot()->owner;
+                  std::thread([&] {
+                    srs::request([&] {
+                      only_read.lock();
+                      only_read.unlock();
+                      EXPECT_GT(count(SRS_REC_LOCK), 0u);
+                      EXPECT_EQ(fake::log_of(fake::my_slot()).giver, 0u);
+                      written.lock();
+                      written.unlock();
+                      EXPECT_GT(count(SRS_REC_LOCK), 1u);
+                      EXPECT_EQ(fake::log_of(fake::my_slot()).giver, writer);
+                    });
+                  }).join();
+                },
+                {.isolation = SRS_TRACK}),
+            SRS_OK);
+}
+
 TEST(SrsLock, ACycleThroughAHoldEndsTheHold) {
   std::mutex a;
   std::mutex b;

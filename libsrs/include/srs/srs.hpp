@@ -21,8 +21,7 @@ namespace detail {
 
 template <class T>
 inline constexpr bool is_counter =
-    std::is_integral_v<T> && !std::is_same_v<std::remove_cv_t<T>, bool> &&
-    (sizeof(T) == 4 || sizeof(T) == 8);
+    std::is_integral_v<T> && !std::is_same_v<std::remove_cv_t<T>, bool> && (sizeof(T) == 4 || sizeof(T) == 8);
 
 template <class To, class From>
 inline To bits(From const& from) {
@@ -251,9 +250,7 @@ class atomic {
     expected = detail::bits<T>(found);
     return false;
   }
-  bool compare_exchange_weak(T& expected, T desired) {
-    return compare_exchange_strong(expected, desired);
-  }
+  bool compare_exchange_weak(T& expected, T desired) { return compare_exchange_strong(expected, desired); }
 
   T fetch_add(T addend) {
     static_assert(detail::is_counter<T>);
@@ -283,8 +280,7 @@ struct allocator {
 
   [[nodiscard]] T* allocate(std::size_t n) {
     if (n > std::numeric_limits<std::size_t>::max() / sizeof(T)) throw std::bad_array_new_length();
-    void* p =
-        alignof(T) > 16 ? srs_aligned_alloc(alignof(T), n * sizeof(T)) : srs_malloc(n * sizeof(T));
+    void* p = alignof(T) > 16 ? srs_aligned_alloc(alignof(T), n * sizeof(T)) : srs_malloc(n * sizeof(T));
     if (p == nullptr) throw std::bad_alloc();
     return static_cast<T*>(p);
   }
@@ -332,8 +328,7 @@ struct options {
 // outside shared memory is not undone by an abort.
 template <class F>
 srs_status request(F&& f, options const& o = {}) {
-  srs_options const c{o.isolation, o.policy, o.deadline_ms, o.user, o.commit_on_send ? 1 : 0,
-                      o.stack_size};
+  srs_options const c{o.isolation, o.policy, o.deadline_ms, o.user, o.commit_on_send ? 1 : 0, o.stack_size};
   using function = std::remove_reference_t<F>;
   return srs_request([](void* self) { (*static_cast<function*>(self))(); },
                      const_cast<void*>(static_cast<void const*>(std::addressof(f))), &c);
