@@ -34,7 +34,7 @@ Result<Entry> Store::log_direct(Slot& slot, uint64_t address, uint8_t mask, bool
     entry.prev = id_of(seen);
     entry.id = next_id(entry.prev, slot.owner());
   } while (!swap(tag, seen, srs_tag_next(seen, slot.owner(), delta ? 0 : mask)));
-  Batch batch;
+  Batch& batch = fresh_batch();
   join(batch, slot);
   needs(batch, slot, entry.prev);
   batch.taken.push_back(
@@ -118,7 +118,7 @@ Result<void> Store::note(uint64_t index, srs_record const& record) {
       (kind == SRS_REC_COMMIT && slot->frames.empty())) {
     return tl::unexpected(Error{Code::bad_argument, "record: kind " + std::to_string(kind) + " makes no sense here"});
   }
-  Batch batch;
+  Batch& batch = fresh_batch();
   join(batch, *slot);
   take_note(batch, *slot, copy);
   apply(batch);

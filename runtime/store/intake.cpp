@@ -12,18 +12,23 @@ Result<void> Store::drain(uint64_t index) {
   if (slot == nullptr) {
     return tl::unexpected(Error{Code::no_such_slot, "drain: slot " + std::to_string(index) + " is not attached"});
   }
-  Batch batch;
+  Batch& batch = fresh_batch();
   join(batch, *slot);
   apply(batch);
   return {};
 }
 
 void Store::drain_all() {
-  Batch batch;
+  Batch& batch = fresh_batch();
   for (auto& slot : slots_) {
     if (slot) join(batch, *slot);
   }
   apply(batch);
+}
+
+Store::Batch& Store::fresh_batch() {
+  batch_->clear();
+  return *batch_;
 }
 
 void Store::join(Batch& batch, Slot& slot) {
@@ -39,6 +44,78 @@ void Store::settle_outside(Slot& slot) {
   slot.outside.clear();
 }
 
+// Whether no record that is not taken yet can lie below one whose previous tag is `prev`.
+bool Store::nothing_below(Slot const& slot, TagId prev) {
+  Owner const owner = owner_of(prev);
+  uint64_t const index = srs_owner_slot(owner);
+  if (prev == 0 || index == slot.config.index || index == 0) return true;
+  Slot const* other = slot_at(index);
+  if (other == nullptr) return true;
+  // All records of a scope that is known to have ended are taken already.
+  uint64_t const number = srs_owner_number(owner);
+  return number != 0 && number <= other->numbers_seen &&
+         std::none_of(other->frames.begin(), other->frames.end(),
+                      [&](Frame const& f) { return number >= srs_owner_number(f.owner); });
+}
+
+// The common case, at a few nanoseconds a record: whole scopes (and stores outside scopes) that have ended, on words
+// of which no live scope has an entry and no ring may hold one. Stops at the first scope where anything else shows:
+// the rest goes the long way.
+void Store::skip_ended(Batch& batch, Slot& slot, uint64_t head) {
+  if (!slot.frames.empty() || !config_.rules.drain_predecessors || !config_.rules.check_words) return;
+  uint64_t at = slot.tail;
+  uint64_t numbers = slot.numbers_seen;
+  uint64_t depth = 0, stores = 0, commits = 0;
+  size_t const freed_before = batch.freed.size();
+  uint64_t key = slot.config.key, mask = slot.config.records - 1;
+  for (; at != head; ++at) {
+    srs_record const record = load(&slot.ring[at & mask]);
+    if (record.check != srs_record_check(&record, key, at)) break;
+    uint64_t const address = srs_record_addr(record.what);
+    bool good = true;
+    switch (srs_record_kind_of(record.what)) {
+      case SRS_REC_STORE:
+      case SRS_REC_DELTA:
+        good = (address & 7) == 0 && srs_record_mask(record.what) != 0 && filter_[hash(address)] == 0 &&
+               nothing_below(slot, id_of(record.b));
+        ++stores;
+        break;
+      case SRS_REC_BEGIN:
+        good = srs_owner_slot(record.a) == slot.config.index && srs_owner_number(record.a) > numbers &&
+               ++depth <= SRS_MAX_DEPTH;
+        numbers = srs_owner_number(record.a);
+        break;
+      case SRS_REC_COMMIT:
+        good = depth > 0;
+        if (good) --depth;
+        ++commits;
+        break;
+      case SRS_REC_ALLOC:
+      case SRS_REC_UNLOCK:
+        break;
+      case SRS_REC_FREE:
+        batch.freed.push_back({address, record.a});
+        break;
+      case SRS_REC_LOCK:
+        good = record.b == 0;
+        break;
+      default:
+        good = false;
+    }
+    if (!good) break;
+    if (depth != 0) continue;
+    stats_.records += at + 1 - slot.tail;
+    stats_.skipped += stores;
+    stats_.commits += commits;
+    stores = commits = 0;
+    slot.tail = at + 1;
+    slot.numbers_seen = numbers;
+    slot.newest.reset();
+    batch.freed_ended = batch.freed.size();
+  }
+  batch.freed.resize(std::max(freed_before, batch.freed_ended));
+}
+
 void Store::read_ring(Batch& batch, Slot& slot) {
   settle_outside(slot);
   uint64_t const head = load(&slot.shared->head);
@@ -46,7 +123,9 @@ void Store::read_ring(Batch& batch, Slot& slot) {
   // A head behind the tail (a record was taken before its publication) is nothing to read; one that is a ring or more
   // ahead is the guest's damage, and the check words say which records are real.
   uint64_t const count = static_cast<int64_t>(waiting) < 0 ? 0 : std::min(waiting, slot.config.records);
-  for (uint64_t i = 0; i < count; ++i) {
+  uint64_t const end = slot.tail + count;
+  if (batch.taken.empty()) skip_ended(batch, slot, end);
+  while (slot.tail != end) {
     srs_record const record = load(&slot.ring[slot.tail & (slot.config.records - 1)]);
     ++stats_.records;
     if (config_.rules.check_words && record.check != srs_record_check(&record, slot.config.key, slot.tail)) {
@@ -97,20 +176,8 @@ void Store::take(Batch& batch, Slot& slot, srs_record const& record) {
 }
 
 void Store::needs(Batch& batch, Slot& slot, TagId prev) {
-  if (!config_.rules.drain_predecessors || prev == 0) return;
-  Owner const owner = owner_of(prev);
-  uint64_t const index = srs_owner_slot(owner);
-  if (index == slot.config.index || index == 0) return;
-  Slot* other = slot_at(index);
-  if (other == nullptr || other->in_batch) return;
-  // All records of a scope that is known to have ended are taken already.
-  uint64_t const number = srs_owner_number(owner);
-  if (number != 0 && number <= other->numbers_seen &&
-      std::none_of(other->frames.begin(), other->frames.end(),
-                   [&](Frame const& f) { return number >= srs_owner_number(f.owner); })) {
-    return;
-  }
-  join(batch, *other);
+  if (!config_.rules.drain_predecessors || nothing_below(slot, prev)) return;
+  join(batch, *slot_at(srs_owner_slot(owner_of(prev))));
 }
 
 void Store::take_word(Batch& batch, Slot& slot, srs_record const& record) {
@@ -270,57 +337,41 @@ void Store::apply(Batch& batch) {
     __atomic_store_n(&slot->shared->tail, slot->tail, __ATOMIC_RELEASE);
   }
 
+  // Words that are or become live; of the others' records nothing is kept.
   for (Batch::Taken& t : batch.taken) {
     Batch::Fate const& fate = batch.fate(t.fate);
     t.entry.scope = fate.state == Batch::Fate::State::final ? 0 : fate.scope;
-    if (t.entry.scope != 0) incoming_[t.address];
+    if (t.entry.scope != 0 && chain_at(t.address) == nullptr && make_chain(t.address) == nullptr) ++stats_.damaged;
   }
-  size_t kept = 0;
-  if (!incoming_.empty() || !chains_.empty()) {
-    for (Batch::Taken& t : batch.taken) {
-      auto found = incoming_.find(t.address);
-      if (found == incoming_.end()) {
-        if (!chains_.contains(t.address)) continue;
-        found = incoming_.try_emplace(t.address).first;
-      }
-      ++kept;
-      Slot& slot = *slots_[t.slot];
-      bool const outside = t.entry.scope == 0 && srs_owner_number(owner_of(t.entry.id)) == 0;
-      if (outside && t.entry.ranged) {
-        t.entry.scope = slot.nobody();
-        slot.outside.push_back(t.address);
-      }
-      if (outside && slot.newest && slot.newest->address == t.address && slot.newest->id == t.entry.id &&
-          load(&slot.shared->pending) == slot.newest_index + 1) {
-        t.entry.scope = slot.nobody();
-        slot.outside.push_back(t.address);
-      }
-      found->second.push_back(t.entry);
+  for (uint32_t i = 0; i < batch.taken.size(); ++i) {
+    Batch::Taken& t = batch.taken[i];
+    if (filter_[hash(t.address)] == 0 || chain_at(t.address) == nullptr) continue;
+    Slot& slot = *slots_[t.slot];
+    bool const outside = t.entry.scope == 0 && srs_owner_number(owner_of(t.entry.id)) == 0;
+    if (outside &&
+        (t.entry.ranged || (slot.newest && slot.newest->address == t.address && slot.newest->id == t.entry.id &&
+                            load(&slot.shared->pending) == slot.newest_index + 1))) {
+      t.entry.scope = slot.nobody();
+      slot.outside.push_back(t.address);
     }
-    for (auto& [address, records] : incoming_) {
-      auto [at, fresh] = chains_.try_emplace(address);
-      Chain& chain = at->second;
-      if (fresh) {
-        chain.word = memory_.word(address);
-        chain.tag = memory_.word(config_.tag_base + (address & config_.address_mask & ~uint64_t{7}));
-      }
-      if (chain.word == nullptr || chain.tag == nullptr) {
-        stats_.damaged += records.size();
-        chains_.erase(at);
-        continue;
-      }
-      apply_word(chain, address);
-      erase_if_empty(address);
-    }
-    incoming_.clear();
+    batch.kept.emplace_back(t.address, i);
   }
-  stats_.skipped += batch.taken.size() - kept;
+  stats_.skipped += batch.taken.size() - batch.kept.size();
+  std::sort(batch.kept.begin(), batch.kept.end());
+  for (size_t i = 0; i < batch.kept.size();) {
+    uint64_t const address = batch.kept[i].first;
+    of_one_word_.clear();
+    for (; i < batch.kept.size() && batch.kept[i].first == address; ++i) {
+      of_one_word_.push_back(batch.taken[batch.kept[i].second].entry);
+    }
+    apply_word(address, of_one_word_);
+  }
   free_blocks(batch);
   for (Slot* slot : batch.slots) slot->in_batch = false;
 }
 
-void Store::apply_word(Chain& chain, uint64_t address) {
-  std::vector<Entry>& records = incoming_[address];
+void Store::apply_word(uint64_t address, std::vector<Entry>& records) {
+  Chain& chain = *chain_at(address);
   if (config_.rules.order_by_prev_link && !(records.size() == 1 && records[0].prev == chain.top)) {
     uint64_t const gaps = order(chain.top, records);
     stats_.unordered += gaps;
@@ -332,7 +383,7 @@ void Store::apply_word(Chain& chain, uint64_t address) {
     if (record.scope == 0) continue;
     if (Frame* frame = frame_of(record.scope)) frame->words.push_back(address);
   }
-  chain.prune();
+  erase_if_empty(address);
 }
 
 void Store::note_dependency(Chain const& chain, Entry const& record) {

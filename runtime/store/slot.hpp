@@ -74,8 +74,18 @@ struct Store::Batch {
   std::vector<Slot*> slots;
   size_t read = 0;  // slots[0 … read) are read
   std::vector<Block> freed;
-  bool strict_order = true;
+  size_t freed_ended = 0;                           // of these: of scopes that were skipped whole
+  std::vector<std::pair<uint64_t, uint32_t>> kept;  // address, place in `taken`
 
+  void clear() {
+    fates.resize(1);
+    taken.clear();
+    slots.clear();
+    read = 0;
+    freed.clear();
+    freed_ended = 0;
+    kept.clear();
+  }
   uint32_t fresh(Owner scope) {
     fates.push_back({Fate::State::live, 0, scope});
     return static_cast<uint32_t>(fates.size() - 1);

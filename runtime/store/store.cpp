@@ -14,7 +14,11 @@
 namespace vmsrs::store {
 
 Store::Store(Config config, Memory memory)
-    : config_(std::move(config)), memory_(std::move(memory)), slots_(SRS_MAX_SLOTS) {}
+    : config_(std::move(config)),
+      memory_(std::move(memory)),
+      slots_(SRS_MAX_SLOTS),
+      filter_(4096),
+      batch_(std::make_unique<Batch>()) {}
 Store::~Store() = default;
 
 Result<void> Store::attach_slot(SlotConfig const& config) {
@@ -87,6 +91,7 @@ Store::Frame* Store::frame_of(Owner scope) {
 }
 
 Chain* Store::chain_at(uint64_t address) {
+  if (filter_[hash(address)] == 0) return nullptr;
   auto const found = chains_.find(address);
   return found == chains_.end() ? nullptr : &found->second;
 }
@@ -95,7 +100,24 @@ void Store::erase_if_empty(uint64_t address) {
   auto const found = chains_.find(address);
   if (found == chains_.end()) return;
   found->second.prune();
-  if (found->second.empty()) chains_.erase(found);
+  if (found->second.empty()) erase_chain(found);
+}
+
+// Null if the address is no word of guest memory with a tag.
+Chain* Store::make_chain(uint64_t address) {
+  uint64_t* word = memory_.word(address);
+  uint64_t* tag = memory_.word(config_.tag_base + (address & config_.address_mask & ~uint64_t{7}));
+  if (word == nullptr || tag == nullptr) return nullptr;
+  Chain& chain = chains_[address];
+  chain.word = word;
+  chain.tag = tag;
+  ++filter_[hash(address)];
+  return &chain;
+}
+
+void Store::erase_chain(std::unordered_map<uint64_t, Chain>::iterator at) {
+  --filter_[hash(at->first)];
+  chains_.erase(at);
 }
 
 void Store::settle_words(std::vector<uint64_t> const& words, size_t from, Owner scope, Owner tag_owner) {

@@ -93,7 +93,10 @@ class Store {
 
   Slot* slot_at(uint64_t index);
   Frame* frame_of(Owner scope);
+  Batch& fresh_batch();
   void join(Batch& batch, Slot& slot);
+  void skip_ended(Batch& batch, Slot& slot, uint64_t head);
+  bool nothing_below(Slot const& slot, TagId prev);
   void read_ring(Batch& batch, Slot& slot);
   bool accept_unpublished(Batch& batch, Slot& slot);
   void take(Batch& batch, Slot& slot, srs_record const& record);
@@ -103,7 +106,7 @@ class Store {
   void needs(Batch& batch, Slot& slot, TagId prev);
   void settle_outside(Slot& slot);
   void apply(Batch& batch);
-  void apply_word(Chain& chain, uint64_t address);
+  void apply_word(uint64_t address, std::vector<Entry>& records);
   void note_dependency(Chain const& chain, Entry const& record);
   // `scope` was committed, or handed over to its parent `now`.
   void dependent_ended(Owner scope, Owner now);
@@ -129,8 +132,13 @@ class Store {
   Memory memory_;
   std::vector<std::unique_ptr<Slot>> slots_;
   std::unordered_map<uint64_t, Chain> chains_;
-  // What apply() has for each word of the batch; kept to reuse its memory.
-  std::unordered_map<uint64_t, std::vector<Entry>> incoming_;
+  // How many chains have words of this hash: 0 says at once that a word has none.
+  std::vector<uint32_t> filter_;
+  static size_t hash(uint64_t address) { return (address >> 3) * UINT64_C(0x9e3779b97f4a7c15) >> 52; }
+  Chain* make_chain(uint64_t address);
+  void erase_chain(std::unordered_map<uint64_t, Chain>::iterator at);
+  std::unique_ptr<Batch> batch_;    // the one in work: kept for its memory
+  std::vector<Entry> of_one_word_;  // likewise
   std::unordered_map<uint64_t, std::unordered_map<uint64_t, Polluted>> polluted_;  // page -> word
   std::vector<Quarantined> quarantine_;
   std::vector<Block> freed_;
