@@ -36,8 +36,8 @@ Result<std::vector<uint64_t>> Store::pages_of(Owner scope) {
 
 std::vector<PendingStore> Store::pending_stores() {
   std::vector<PendingStore> pending;
-  for (auto& slot : slots_) {
-    if (!slot || !slot->newest || load(&slot->shared->pending) != slot->newest_index + 1) continue;
+  for (Slot* slot : attached_) {
+    if (!slot->newest || load(&slot->shared->pending) != slot->newest_index + 1) continue;
     PendingStore store = *slot->newest;
     store.value = load(&slot->shared->pending_value);
     pending.push_back(store);
@@ -128,8 +128,7 @@ Result<AbortResult> Store::abort(Owner scope, Restore restore) {
   __atomic_store_n(&slot.shared->head, slot.tail, __ATOMIC_RELEASE);
   __atomic_store_n(&slot.shared->tail, slot.tail, __ATOMIC_RELEASE);
   __atomic_store_n(&slot.shared->pending, 0, __ATOMIC_RELEASE);
-  for (auto& other : slots_) {
-    if (!other) continue;
+  for (Slot* other : attached_) {
     for (Frame& frame : other->frames) {
       for (Owner gone : scopes) std::erase(frame.dependents, gone);
     }

@@ -20,9 +20,7 @@ Result<void> Store::drain(uint64_t index) {
 
 void Store::drain_all() {
   Batch& batch = fresh_batch();
-  for (auto& slot : slots_) {
-    if (slot) join(batch, *slot);
-  }
+  for (Slot* slot : attached_) join(batch, *slot);
   apply(batch);
 }
 
@@ -324,9 +322,7 @@ void Store::apply(Batch& batch) {
     while (batch.read < batch.slots.size()) read_ring(batch, *batch.slots[batch.read++]);
     if (!batch.freed.empty() && config_.rules.free_waits_for_live_scopes) {
       // Whoever is live now may hold entries in the freed blocks: that must be known.
-      for (auto& slot : slots_) {
-        if (slot) join(batch, *slot);
-      }
+      for (Slot* slot : attached_) join(batch, *slot);
       if (batch.read < batch.slots.size()) continue;
     }
     bool more = false;
@@ -345,7 +341,8 @@ void Store::apply(Batch& batch) {
   }
   for (uint32_t i = 0; i < batch.taken.size(); ++i) {
     Batch::Taken& t = batch.taken[i];
-    if (filter_[hash(t.address)] == 0 || chain_at(t.address) == nullptr) continue;
+    Chain* const chain = chain_at(t.address);
+    if (chain == nullptr) continue;
     Slot& slot = *slots_[t.slot];
     bool const outside = t.entry.scope == 0 && srs_owner_number(owner_of(t.entry.id)) == 0;
     if (outside &&
@@ -354,25 +351,35 @@ void Store::apply(Batch& batch) {
       t.entry.scope = slot.nobody();
       slot.outside.push_back(t.address);
     }
-    batch.kept.emplace_back(t.address, i);
+    batch.kept.push_back({t.address, i, chain});
   }
   stats_.skipped += batch.taken.size() - batch.kept.size();
-  std::sort(batch.kept.begin(), batch.kept.end());
+  std::sort(batch.kept.begin(), batch.kept.end(), [](Batch::Kept const& a, Batch::Kept const& b) {
+    return a.address != b.address ? a.address < b.address : a.place < b.place;
+  });
   for (size_t i = 0; i < batch.kept.size();) {
-    uint64_t const address = batch.kept[i].first;
+    Batch::Kept const first = batch.kept[i];
     of_one_word_.clear();
-    for (; i < batch.kept.size() && batch.kept[i].first == address; ++i) {
-      of_one_word_.push_back(batch.taken[batch.kept[i].second].entry);
+    for (; i < batch.kept.size() && batch.kept[i].address == first.address; ++i) {
+      of_one_word_.push_back(batch.taken[batch.kept[i].place].entry);
     }
-    apply_word(address, of_one_word_);
+    apply_word(first.address, *first.chain, of_one_word_);
   }
   free_blocks(batch);
   for (Slot* slot : batch.slots) slot->in_batch = false;
 }
 
-void Store::apply_word(uint64_t address, std::vector<Entry>& records) {
-  Chain& chain = *chain_at(address);
-  if (config_.rules.order_by_prev_link && !(records.size() == 1 && records[0].prev == chain.top)) {
+// The usual case: each record follows the one before it (and the first begins the word's chain, or follows its top).
+static bool in_order(TagId top, std::vector<Entry> const& records) {
+  if (top != 0 && records[0].prev != top) return false;
+  for (size_t i = 1; i < records.size(); ++i) {
+    if (records[i].prev != records[i - 1].id) return false;
+  }
+  return true;
+}
+
+void Store::apply_word(uint64_t address, Chain& chain, std::vector<Entry>& records) {
+  if (config_.rules.order_by_prev_link && !in_order(chain.top, records)) {
     uint64_t const gaps = order(chain.top, records);
     stats_.unordered += gaps;
     chain.gaps += gaps;
@@ -383,7 +390,8 @@ void Store::apply_word(uint64_t address, std::vector<Entry>& records) {
     if (record.scope == 0) continue;
     if (Frame* frame = frame_of(record.scope)) frame->words.push_back(address);
   }
-  erase_if_empty(address);
+  chain.prune();
+  if (chain.empty()) erase_if_empty(address);
 }
 
 void Store::note_dependency(Chain const& chain, Entry const& record) {
@@ -402,8 +410,7 @@ void Store::note_dependency(Chain const& chain, Entry const& record) {
 }
 
 void Store::dependent_ended(Owner scope, Owner now) {
-  for (auto& slot : slots_) {
-    if (!slot) continue;
+  for (Slot* slot : attached_) {
     for (Frame& frame : slot->frames) {
       if (std::erase(frame.dependents, scope) == 0) continue;
       auto& list = now != 0 ? frame.dependents : frame.exposed_to;

@@ -74,8 +74,13 @@ struct Store::Batch {
   std::vector<Slot*> slots;
   size_t read = 0;  // slots[0 … read) are read
   std::vector<Block> freed;
-  size_t freed_ended = 0;                           // of these: of scopes that were skipped whole
-  std::vector<std::pair<uint64_t, uint32_t>> kept;  // address, place in `taken`
+  size_t freed_ended = 0;  // of these: of scopes that were skipped whole
+  struct Kept {
+    uint64_t address;
+    uint32_t place;  // in `taken`
+    Chain* chain;
+  };
+  std::vector<Kept> kept;
 
   void clear() {
     fates.resize(1);

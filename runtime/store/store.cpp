@@ -41,6 +41,7 @@ Result<void> Store::attach_slot(SlotConfig const& config) {
   if (slot->ring == nullptr) return fail(Code::bad_ring, "its ring is not in guest memory");
   slot->tail = load(&slot->shared->head);
   __atomic_store_n(&slot->shared->tail, slot->tail, __ATOMIC_RELEASE);
+  attached_.push_back(slot.get());
   slots_[config.index] = std::move(slot);
   return {};
 }
@@ -73,6 +74,7 @@ Result<void> Store::detach_slot(uint64_t index) {
       erase_if_empty(address);
     }
   }
+  std::erase(attached_, slot);
   slots_[index].reset();
   return {};
 }
@@ -135,8 +137,8 @@ std::vector<Block> Store::take_freed() {
 
 std::vector<Owner> Store::live_scopes() const {
   std::vector<Owner> live;
-  for (auto const& slot : slots_) {
-    if (slot && !slot->frames.empty()) live.push_back(slot->frames.front().owner);
+  for (Slot const* slot : attached_) {
+    if (!slot->frames.empty()) live.push_back(slot->frames.front().owner);
   }
   return live;
 }
@@ -145,7 +147,7 @@ Stats Store::stats() const {
   Stats all = stats_;
   all.chains = chains_.size();
   for (auto const& [address, chain] : chains_) all.entries += chain.entries().size();
-  for (auto const& slot : slots_) all.live_scopes += slot ? slot->frames.size() : 0;
+  for (Slot const* slot : attached_) all.live_scopes += slot->frames.size();
   for (auto const& [page, words] : polluted_) all.polluted_now += words.size();
   return all;
 }

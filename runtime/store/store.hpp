@@ -106,7 +106,7 @@ class Store {
   void needs(Batch& batch, Slot& slot, TagId prev);
   void settle_outside(Slot& slot);
   void apply(Batch& batch);
-  void apply_word(uint64_t address, std::vector<Entry>& records);
+  void apply_word(uint64_t address, Chain& chain, std::vector<Entry>& records);
   void note_dependency(Chain const& chain, Entry const& record);
   // `scope` was committed, or handed over to its parent `now`.
   void dependent_ended(Owner scope, Owner now);
@@ -130,7 +130,8 @@ class Store {
 
   Config config_;
   Memory memory_;
-  std::vector<std::unique_ptr<Slot>> slots_;
+  std::vector<std::unique_ptr<Slot>> slots_;  // by index
+  std::vector<Slot*> attached_;
   std::unordered_map<uint64_t, Chain> chains_;
   // How many chains have words of this hash: 0 says at once that a word has none.
   std::vector<uint32_t> filter_;
