@@ -1,6 +1,7 @@
 // links: srs_shared srs_static
 // A program of somebody else's, in C and in C++, against an installed tree: found by CMake and by pkg-config.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -18,7 +19,8 @@ fs::path build_dir() {
 class SrsInstall : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    work = new fs::path(build_dir() / "tests" / "srs_install");
+    // CTest runs each case in a process of its own, several at once.
+    work = new fs::path(build_dir() / "tests" / ("srs_install." + std::to_string(getpid())));
     fs::remove_all(*work);
     fs::create_directories(*work / "consumer");
     installed = run("cmake --install '" + build_dir().string() + "' --component srs --prefix '" +
@@ -44,6 +46,8 @@ class SrsInstall : public testing::Test {
           "  add_executable(cpp_${kind} main.cpp)\n"
           "  target_link_libraries(cpp_${kind} srs::${kind})\nendforeach()\n");
   }
+
+  static void TearDownTestSuite() { fs::remove_all(*work); }
 
   static void write(char const* name, std::string const& text) { std::ofstream(*work / "consumer" / name) << text; }
   // Runs a shell command; its output is kept for the message of a failed check.
