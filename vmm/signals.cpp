@@ -22,7 +22,7 @@ constexpr uint64_t kSynchronous =
 constexpr uint64_t kCoreSignals = kSynchronous | sigbit(SIGQUIT) | sigbit(SIGABRT) | sigbit(SIGXCPU) | sigbit(SIGXFSZ);
 constexpr uint64_t kIgnoredByDefault = sigbit(SIGCHLD) | sigbit(SIGURG) | sigbit(SIGWINCH) | sigbit(SIGCONT);
 constexpr unsigned kTrapDivide = 0, kTrapDebug = 1, kTrapBreakpoint = 3, kTrapIllegal = 6, kTrapProtection = 13,
-                   kTrapPage = 14, kTrapX87 = 16, kTrapAlignment = 17, kTrapSimd = 19;
+                   kTrapPage = 14, kTrapAlignment = 17, kTrapSimd = 19;
 constexpr uint64_t kPageErrorUser = 4;
 
 bool ignored_by(KernelSigaction const& action, int signal) {

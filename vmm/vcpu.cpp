@@ -58,6 +58,18 @@ Result<void> Vcpu::set_up() {
   if (int const n = ioctl(fd_.get(), KVM_SET_MSRS, &msrs); n != 3) {
     return fail_host(fmt::format("KVM_SET_MSRS ({} of 3 taken)", n));
   }
+  // The guest's vDSO reads the host's time stamp counter (vmm/vdso/time_data.h); KVM starts a vCPU's own at 0.
+  uint64_t const tsc_offset = 0;
+  kvm_device_attr const tsc{0, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, reinterpret_cast<uint64_t>(&tsc_offset)};
+  if (ioctl(fd_.get(), KVM_SET_DEVICE_ATTR, &tsc) != 0) {
+    int const err = errno;
+    return fail(
+        Errc::kKvmCapability,
+        fmt::format("this KVM cannot give a guest the host's time stamp counter (KVM_VCPU_TSC_OFFSET: {}); Linux "
+                    "5.16 and later can",
+                    strerror(err)),
+        err);
+  }
   run_->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
   run_->s.regs.sregs = sregs;
   return {};
