@@ -28,7 +28,7 @@ static void install(int flags) {
 }
 
 static void* disturb(void* then_write) {
-  usleep(50000);
+  usleep(150000);
   pthread_kill(main_thread, SIGUSR1);
   usleep(50000);
   if (then_write && write(pipe_fds[1], "x", 1) != 1) perror("write");

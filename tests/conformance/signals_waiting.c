@@ -16,7 +16,7 @@ static void handler(int sig) {
 }
 
 static void* later(void* sig) {
-  usleep(50000);
+  usleep(150000);
   pthread_kill(main_thread, (int)(long)sig);
   return NULL;
 }
