@@ -208,8 +208,9 @@ struct srs_options {
   { SRS_DEFAULT, SRS_DEFAULT, 0, 0, 0, 0 }
 
 /* Runs fn(arg) as one user's unit of work, on a stack of its own; options NULL: the defaults.
- * Scopes nest up to SRS_MAX_DEPTH. fn must return, or fault: longjmp, pthread_exit or an exception
- * out of it is a fault. Outside the monitor fn is just called, on the caller's stack. */
+ * Scopes nest up to SRS_MAX_DEPTH. fn must return: pthread_exit in it and an exception
+ * out of it are faults; longjmp out of it is not supported. Outside the monitor fn is just called, on the caller's
+ * stack. */
 SRS_API enum srs_status srs_request(void (*fn)(void*), void* arg, struct srs_options const* options);
 
 /* The last fault that this thread came back from: 1 and *info, or 0 if there was none. */
