@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <utility>
 
 namespace vmm {
@@ -51,6 +52,18 @@ OpenFile::Kind kind_of(int host_fd) {
 
 OpenFile::~OpenFile() {
   if (host_fd_ >= 0) ::close(host_fd_);
+}
+
+int own_fd_directory() {
+  static int const directory = move_fd_high(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return directory;
+}
+
+std::string OpenFile::path() const {
+  if (!path_.empty()) return path_;
+  char text[PATH_MAX];
+  ssize_t const length = readlinkat(own_fd_directory(), std::to_string(host_fd_).c_str(), text, sizeof text);
+  return length < 0 ? std::string() : std::string(text, static_cast<size_t>(length));
 }
 
 int move_fd_high(int host_fd) {

@@ -40,7 +40,8 @@ class OpenFile {
   OpenFile& operator=(OpenFile const&) = delete;
   [[nodiscard]] Kind kind() const noexcept { return kind_; }
   [[nodiscard]] int host_fd() const noexcept { return host_fd_; }
-  [[nodiscard]] std::string const& path() const noexcept { return path_; }
+  // As readlink of /proc/self/fd/N tells it: the name given, else what the host says now.
+  [[nodiscard]] std::string path() const;
 
   // Set once by the calls that give the file a property which later calls must know.
   std::atomic<bool> record_locks{false};    // fcntl F_SETLK was used: a close() of any number drops them
@@ -95,5 +96,7 @@ FileRef adopt_host_fd(int host_fd, OpenFile::Kind kind, std::string path = {});
 // The same number policy for an fd that stays the caller's: the new number, or the old one where no
 // high one is free. Close-on-exec is set.
 [[nodiscard]] int move_fd_high(int host_fd);
+// The monitor's own /proc/self/fd, open for the life of the process: the name of fd N in it is "N".
+[[nodiscard]] int own_fd_directory();
 
 }  // namespace vmm

@@ -24,15 +24,12 @@ constexpr uint64_t kOpenFlags = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUN
                                 O_TMPFILE;
 constexpr uint64_t kTmpFile = O_TMPFILE & ~O_DIRECTORY;
 
-std::string host_name(int host_fd) {
-  char text[PATH_MAX];
-  int64_t const length = host(SYS_readlinkat, AT_FDCWD, fd_path(host_fd).c_str(), text, sizeof text);
-  return length < 0 ? std::string() : std::string(text, static_cast<size_t>(length));
-}
-
-int64_t install(Thread& thread, UniqueFd fd, uint64_t flags, bool read_only) {
-  std::string name = host_name(fd.get());
-  FileRef const file = adopt_host_fd(fd.release(), std::move(name));
+int64_t install(Thread& thread, UniqueFd fd, struct stat const& st, uint64_t flags, bool read_only) {
+  OpenFile::Kind const kind = S_ISREG(st.st_mode)    ? OpenFile::Kind::kFile
+                              : S_ISDIR(st.st_mode)  ? OpenFile::Kind::kDirectory
+                              : S_ISFIFO(st.st_mode) ? OpenFile::Kind::kPipe
+                                                     : OpenFile::Kind::kOther;
+  FileRef const file = adopt_host_fd(fd.release(), kind);
   file->read_only = read_only;
   return thread.fds().install(file, (flags & O_CLOEXEC) != 0);
 }
@@ -77,7 +74,7 @@ int64_t reopen(Thread& thread, Lookup found, uint64_t flags) {
   bool const path_only = (flags & O_PATH) != 0;
   if ((flags & O_DIRECTORY) != 0 && !S_ISDIR(st.st_mode)) return -ENOTDIR;
   if (path_only && found.fd && !found.file) {
-    return install(thread, std::move(found.fd), flags, found.read_only);
+    return install(thread, std::move(found.fd), st, flags, found.read_only);
   }
   if (S_ISLNK(st.st_mode)) return -ELOOP;
   if (int64_t const error = check_device(st); error != 0) return error;
@@ -86,9 +83,10 @@ int64_t reopen(Thread& thread, Lookup found, uint64_t flags) {
   }
   if ((flags & O_CREAT) != 0 && S_ISDIR(st.st_mode)) return -EISDIR;
   uint64_t const again = (flags & ~static_cast<uint64_t>(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_CLOEXEC | O_NOCTTY;
-  int64_t const fd = host_blocking(thread, SYS_openat, AT_FDCWD, fd_path(found.host_fd()).c_str(), again, 0);
+  int64_t const fd =
+      host_blocking(thread, SYS_openat, own_fd_directory(), std::to_string(found.host_fd()).c_str(), again, 0);
   if (fd < 0) return fd;
-  return install(thread, UniqueFd(fd), flags, found.read_only);
+  return install(thread, UniqueFd(fd), st, flags, found.read_only);
 }
 
 // For a file just created by name: somebody may have put another object there meanwhile.
@@ -99,7 +97,7 @@ int64_t install_created(Thread& thread, int64_t fd, uint64_t flags) {
   if (fstat(owned.get(), &st) != 0) return -errno;
   if (on_procfs(owned.get())) return -EACCES;
   if (int64_t const error = check_device(st); error != 0) return error;
-  return install(thread, std::move(owned), flags, false);
+  return install(thread, std::move(owned), st, flags, false);
 }
 
 int64_t open_at(Thread& thread, int dirfd, GuestAddr path, uint64_t flags, uint64_t mode) {

@@ -113,14 +113,6 @@ std::string proc_host_path(ProcNode const& node) {
   return path;
 }
 
-std::string describe_file(OpenFile const& file) {
-  // What the view itself made has a name of its own; the rest is named by the kernel.
-  if (file.kind() == OpenFile::Kind::kSynthetic || dynamic_cast<ProcDirectory const*>(&file)) {
-    return file.path();
-  }
-  return read_link(fd_path(file.host_fd()).c_str());
-}
-
 std::string proc_link(Thread& thread, ProcNode const& node) {
   std::string const pid = std::to_string(Process::pid());
   std::string const& name = node.parts.back();
@@ -130,7 +122,7 @@ std::string proc_link(Thread& thread, ProcNode const& node) {
   if (name == "cwd") return read_link("/proc/thread-self/cwd");
   if (name == "root") return "/";
   FileRef const file = proc_fd_target(thread, node);
-  return file ? describe_file(*file) : std::string();
+  return file ? file->path() : std::string();
 }
 
 FileRef proc_fd_target(Thread& thread, ProcNode const& node) {

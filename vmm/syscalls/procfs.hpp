@@ -48,8 +48,6 @@ std::vector<ProcEntry> proc_entries(Thread& thread, ProcNode const& node);
 bool proc_own_directory(Thread& thread, std::string const& name, ProcNode& node, bool& other);
 // Files in procfs's root that show host memory or drive the host.
 bool proc_root_denied(std::string const& name);
-// The guest's path of an open file, as readlink of /proc/self/fd/N gives it.
-std::string describe_file(OpenFile const& file);
 
 // An open directory of this view. Its host fd is procfs's root as O_PATH: good for fstat only.
 class ProcDirectory : public OpenFile {
