@@ -16,6 +16,14 @@ uint64_t mark(Owner owner, TagId after) {
   return srs_tag_make(owner, seq_of(after) + 1, 0);
 }
 
+// Lets guest threads at the word again. Returns its tag now; 0: it was not marked.
+uint64_t unmark(uint64_t* tag) {
+  uint64_t busy = load(tag);
+  if (srs_tag_owner(busy) != SRS_OWNER_BUSY) return 0;
+  uint64_t const restored = srs_tag_make(SRS_OWNER_RESTORED, srs_tag_seq(busy), 0);
+  return swap(tag, busy, restored) ? restored : 0;
+}
+
 }  // namespace
 
 Result<std::vector<uint64_t>> Store::pages_of(Owner scope) {
@@ -50,6 +58,10 @@ std::vector<PendingStore> Store::pending_stores() {
 void Store::close_words(std::vector<uint64_t> const& words, AbortResult& result) {
   std::vector<uint64_t> open = words;
   for (int round = 0; !open.empty(); ++round) {
+    if (round == 2 * kRounds) {  // somebody keeps writing there who follows no protocol: the undo is as good as it gets
+      result.damaged += open.size();
+      return;
+    }
     std::vector<uint64_t> marked;
     std::vector<uint64_t> again;
     for (uint64_t address : open) {
@@ -144,7 +156,12 @@ Result<AbortResult> Store::abort(Owner scope, Restore restore) {
 void Store::undo_word(uint64_t address, std::vector<Owner> const& scopes, std::vector<PendingStore> const& pending,
                       Restore restore, AbortResult& result) {
   Chain* chain = chain_at(address);
-  if (chain == nullptr) return;
+  if (chain == nullptr) {
+    // A store above became final while the words were being closed, so nothing is left to undo here.
+    ++result.words_spliced;
+    unmark(memory_.word(config_.tag_base + (address & config_.address_mask & ~uint64_t{7})));
+    return;
+  }
   Patch patch;
   for (Owner scope : scopes) chain->undo(scope, address, pending, config_.rules, patch);  // innermost first
   result.unordered += chain->gaps;
@@ -161,13 +178,7 @@ void Store::undo_word(uint64_t address, std::vector<Owner> const& scopes, std::v
       result.pages.push_back(address & ~(config_.page_size - 1));
     }
   }
-  if (config_.rules.mark_restored) {
-    uint64_t busy = load(chain->tag);
-    if (srs_tag_owner(busy) == SRS_OWNER_BUSY) {
-      uint64_t const restored = srs_tag_make(SRS_OWNER_RESTORED, srs_tag_seq(busy), 0);
-      if (swap(chain->tag, busy, restored)) chain->top = id_of(restored);
-    }
-  }
+  if (uint64_t const restored = unmark(chain->tag); restored != 0) chain->top = id_of(restored);
   erase_if_empty(address);
 }
 

@@ -30,10 +30,14 @@ Store::Batch& Store::fresh_batch() {
 }
 
 void Store::join(Batch& batch, Slot& slot) {
+  if (slot.queued) return;
+  // A slot may be read again: while its ring was read, its thread and another may both have gone on, and the other's
+  // newest record builds on one that was not there yet. It ends, since no ring is given back before the batch is done.
+  slot.queued = true;
+  batch.slots.push_back(&slot);
   if (slot.in_batch) return;
   slot.in_batch = true;
   for (Frame& frame : slot.frames) frame.base = frame.fate = batch.fresh(frame.owner);
-  batch.slots.push_back(&slot);
 }
 
 void Store::settle_outside(Slot& slot) {
@@ -115,6 +119,7 @@ void Store::skip_ended(Batch& batch, Slot& slot, uint64_t head) {
 }
 
 void Store::read_ring(Batch& batch, Slot& slot) {
+  slot.queued = false;
   settle_outside(slot);
   uint64_t const head = load(&slot.shared->head);
   uint64_t const waiting = head - slot.tail;
@@ -320,10 +325,11 @@ void Store::commit(Batch& batch, Slot& slot) {
 void Store::apply(Batch& batch) {
   for (;;) {
     while (batch.read < batch.slots.size()) read_ring(batch, *batch.slots[batch.read++]);
-    if (!batch.freed.empty() && config_.rules.free_waits_for_live_scopes) {
+    if (!batch.freed.empty() && !batch.everybody && config_.rules.free_waits_for_live_scopes) {
       // Whoever is live now may hold entries in the freed blocks: that must be known.
+      batch.everybody = true;
       for (Slot* slot : attached_) join(batch, *slot);
-      if (batch.read < batch.slots.size()) continue;
+      continue;
     }
     bool more = false;
     for (size_t i = 0; i < batch.slots.size(); ++i) more |= accept_unpublished(batch, *batch.slots[i]);
@@ -369,6 +375,16 @@ void Store::apply(Batch& batch) {
   for (Slot* slot : batch.slots) slot->in_batch = false;
 }
 
+// A scope that fights with others over the tags of a few words logs them again and again.
+void Store::Frame::add_word(uint64_t address) {
+  words.push_back(address);
+  if (words.size() - renewed_at < compact_at) return;
+  auto const from = words.begin() + static_cast<ptrdiff_t>(renewed_at);
+  std::sort(from, words.end());
+  words.erase(std::unique(from, words.end()), words.end());
+  compact_at = std::max<size_t>(1 << 16, 2 * (words.size() - renewed_at));
+}
+
 // The usual case: each record follows the one before it (and the first begins the word's chain, or follows its top).
 static bool in_order(TagId top, std::vector<Entry> const& records) {
   if (top != 0 && records[0].prev != top) return false;
@@ -388,7 +404,7 @@ void Store::apply_word(uint64_t address, Chain& chain, std::vector<Entry>& recor
     if (config_.rules.track_dependents && !record.delta) note_dependency(chain, record);
     chain.add(record, config_.rules);
     if (record.scope == 0) continue;
-    if (Frame* frame = frame_of(record.scope)) frame->words.push_back(address);
+    if (Frame* frame = frame_of(record.scope)) frame->add_word(address);
   }
   chain.prune();
   if (chain.empty()) erase_if_empty(address);

@@ -21,10 +21,12 @@ struct Store::Frame {
   Owner outer = 0;              // slot->owner of before
   std::vector<uint64_t> words;  // one for each entry it has or had
   size_t renewed_at = 0;        // words[renewed_at…] were logged since the last RENEW
+  size_t compact_at = 1 << 16;  // that many since then: each word is kept once
   std::vector<Journal> journal;
   std::vector<Owner> dependents;  // live scopes (by the name of their records' tags) that built on it
   std::vector<Owner> exposed_to;  // the same, ended or outside scopes
   uint64_t damaged_at_begin = 0;
+  void add_word(uint64_t address);
   // Fates of its records of the batch in work: of those before the last RENEW, and of those since.
   uint32_t base = 0;
   uint32_t fate = 0;
@@ -39,6 +41,7 @@ struct Store::Slot {
   uint64_t numbers_seen = 0;  // scope numbers up to this one have begun, as far as drained
   uint64_t damaged = 0;
   bool in_batch = false;
+  bool queued = false;  // to be read, or read again, for the batch in work
   // The newest record taken, if it is a store: the only one that may not be in memory yet.
   std::optional<PendingStore> newest;
   uint64_t newest_index = 0;
@@ -74,6 +77,7 @@ struct Store::Batch {
   std::vector<Slot*> slots;
   size_t read = 0;  // slots[0 … read) are read
   std::vector<Block> freed;
+  bool everybody = false;  // all slots have joined
   size_t freed_ended = 0;  // of these: of scopes that were skipped whole
   struct Kept {
     uint64_t address;
@@ -89,6 +93,7 @@ struct Store::Batch {
     read = 0;
     freed.clear();
     freed_ended = 0;
+    everybody = false;
     kept.clear();
   }
   uint32_t fresh(Owner scope) {

@@ -2,6 +2,9 @@
 // What the model does not hold: journal, dependencies, damage, demand restore by counters, system calls in flight.
 #include <gtest/gtest.h>
 
+#include <functional>
+#include <utility>
+
 #include "tests/unit/store_guest.hpp"
 
 namespace vmsrs::store::test {
@@ -308,6 +311,52 @@ TEST_F(StoreRules, AHandlerInTheMiddleOfALogStepUsesTheStoreItself) {
   abort(1);
   EXPECT_EQ(*word(0), 0u);
   EXPECT_EQ(*word(1), 0u);
+}
+
+// An unlocked swap that was under way overwrites the host's mark, and its scope commits, all while words are closed.
+TEST_F(StoreRules, AStepUnderWayDuringTheUndoIsMetAndNoMarkStays) {
+  Config c = guest.config();
+  std::function<void()> during;
+  c.barrier = [&] {
+    if (auto once = std::exchange(during, nullptr)) once();
+  };
+  store = std::make_unique<Store>(c, guest.memory());
+  for (uint64_t i = 1; i < 4; ++i) ASSERT_TRUE(store->attach_slot(guest.slot_config(i)));
+  *word(0) = 7;
+  *word(1) = 8;
+  guest.begin(1);
+  guest.store(1, word(0), 1);
+  guest.store(1, word(1), 1);
+  uint64_t const outer = guest.begin(2);
+  guest.store(2, word(0), 2);
+  srs_log_step step;
+  srs_slot& two = guest.slot(2);
+  ASSERT_EQ(srs_log_claim(&two, &step.index), SRS_LOG_DONE);
+  two.pending_value = 3;
+  ASSERT_TRUE(srs_log_prepare(&two, guest.tag(word(1)), word(1), SRS_REC_STORE, 0xff, 0, &step));
+  during = [&] {
+    EXPECT_EQ(srs_tag_owner(*guest.tag(word(1))), SRS_OWNER_BUSY);
+    *guest.tag(word(1)) = srs_tag_next(step.record.b, two.owner, 0xff);
+    srs_log_publish(&two, &step);
+    srs_store_step(&two, word(1), 0xff, 3);
+    guest.commit(2, outer);
+  };
+  AbortResult const r = abort(1);
+  EXPECT_EQ(r.damaged, 0u);
+  EXPECT_EQ(*word(0), 2u);
+  EXPECT_EQ(*word(1), 3u);
+  for (size_t i : {0, 1}) EXPECT_NE(srs_tag_owner(*guest.tag(word(i))), SRS_OWNER_BUSY) << "word " << i;
+  EXPECT_EQ(store->stats().entries, 0u);
+}
+
+TEST_F(StoreRules, AForgedTagEndsTheWaitAndIsReported) {
+  *word(0) = 7;
+  guest.begin(1);
+  guest.store(1, word(0), 1);
+  *guest.tag(word(0)) = srs_tag_make(srs_owner(3, 9), 77, 0xff);
+  AbortResult const r = abort(1);
+  EXPECT_EQ(r.damaged, 1u);
+  EXPECT_EQ(*word(0), 7u);
 }
 
 TEST_F(StoreRules, StrictAtomics) {
