@@ -108,6 +108,7 @@ bool GuestThread::gate(std::optional<InterruptedCall>* call) {
       f.kind = FaultKind::kForced;
       f.signal = signal;
       f.code = SI_KERNEL;
+      f.in_call = call != nullptr;
       uint64_t const rip = regs_.rip, rsp = regs_.rsp;
       fault(f, nullptr);
       if (call != nullptr && (regs_.rip != rip || regs_.rsp != rsp)) call->reset();

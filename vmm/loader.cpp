@@ -117,7 +117,8 @@ Result<uint64_t> map_image(AddressSpace& space, OpenProgram const& program, ElfI
     uint64_t const start = page_down(s.address) + bias, lead = s.address % kPageSize;
     uint64_t const size = page_up(s.memory_size + lead);
     int64_t const r = space.mmap(GuestAddr(start), size, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0, program.path);
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+                               page_down(s.file_offset), program.path);
     if (r < 0)
       return fail_host(fmt::format("{}: mapping a segment at {:#x}", program.path, start), static_cast<int>(-r));
     std::byte* to = space.alias(GuestAddr(start));
@@ -155,24 +156,18 @@ struct Loaded {
   uint64_t program_bias = 0, interpreter_base = 0, entry = 0;
 };
 
-uint64_t stack_top(AddressSpace const& space) {
-  return space.tag_base() - (64 << 10);
-}
-
-// Before anything else is mapped: the stack's place is fixed, just below the window's end.
-Result<void> map_stack(AddressSpace& space) {
-  uint64_t const top = stack_top(space);
-  int const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-  if (space.mmap(GuestAddr(top - kStackSize - kStackGuard), kStackGuard, PROT_NONE, flags, -1, 0, "") < 0 ||
-      space.mmap(GuestAddr(top - kStackSize), kStackSize, PROT_READ | PROT_WRITE, flags, -1, 0, "[stack]") < 0) {
+// The first thread's stack, with a guard below it; its top.
+Result<uint64_t> map_stack(AddressSpace& space) {
+  int const flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  int64_t const at = space.mmap(GuestAddr(), kStackSize + kStackGuard, PROT_READ | PROT_WRITE, flags, -1, 0, "[stack]");
+  if (at < 0 || space.mprotect(GuestAddr(static_cast<uint64_t>(at)), kStackGuard, PROT_NONE) < 0) {
     return fail(Errc::kRegionExhausted, "no room for the first thread's stack");
   }
-  return {};
+  return static_cast<uint64_t>(at) + kStackGuard + kStackSize;
 }
 
-Result<uint64_t> build_stack(Process& process, ElfImage const& image, Loaded const& loaded, uint64_t vdso) {
+Result<uint64_t> build_stack(Process& process, ElfImage const& image, Loaded const& loaded, uint64_t vdso, uint64_t top) {
   AddressSpace& space = process.memory();
-  uint64_t const top = stack_top(space);
   uint64_t strings = 0;
   for (auto const& s : process.argv) strings += s.size() + 9;
   for (auto const& s : process.envp) strings += s.size() + 9;
@@ -247,7 +242,8 @@ Result<Registers> load_program(Process& process, ProgramSpec const& spec) {
   auto image = parse_elf(program->head, program->size, program->path);
   if (!image) return tl::unexpected(image.error());
   AddressSpace& space = process.memory();
-  if (auto r = map_stack(space); !r) return tl::unexpected(r.error());
+  auto stack = map_stack(space);
+  if (!stack) return tl::unexpected(stack.error());
   Loaded loaded;
   auto bias = map_image(space, *program, *image, kProgramBase);
   if (!bias) return tl::unexpected(bias.error());
@@ -271,7 +267,7 @@ Result<Registers> load_program(Process& process, ProgramSpec const& spec) {
   auto vdso = load_vdso(space);
   if (!vdso) return tl::unexpected(vdso.error());
   process.time_page = vdso->time_page;
-  auto sp = build_stack(process, *image, loaded, vdso->image.value);
+  auto sp = build_stack(process, *image, loaded, vdso->image.value, *stack);
   if (!sp) return tl::unexpected(sp.error());
   Registers regs;
   regs.rip = loaded.entry;

@@ -68,6 +68,7 @@ Thread* thread_slow() {
   slot->critical = 0;
   slot->pending = 0;
   slot->waiting_for = 0;
+  slot->key_address = reinterpret_cast<uint64_t>(&srs_thread_.key);
   if (slot->next_number == 0) slot->next_number = 1;
   slot_private(slot)->epoch = 0;
   uint32_t top = slots_top;

@@ -39,16 +39,16 @@ enum srs_hypercall {
   SRS_HC_THREAD,               /* (): this thread's slot; returns the guest address of its struct srs_slot, or -errno */
   SRS_HC_DRAIN,                /* (): the ring is full: take its records; 0 */
   SRS_HC_PROFILE,              /* (addr, len, name): names a monitored range, for reports and the isolation checks */
-  SRS_HC_FAULT,                /* (enum srs_fault_kind, const char* why): the program reports a fault of its own scope */
-  SRS_HC_LANDED,               /* (struct srs_action*, n): next actions of the abort to carry out; returns how many */
-  SRS_HC_STORE,                /* (addr, value, mask): strict mode's store, log and memory in one; returns 0 */
-  SRS_HC_SCOPE,                /* (enum srs_record_kind, owner, options): strict mode's begin / commit; a and b of the record; 0 */
-  SRS_HC_FETCH_OP,             /* (addr, operand, width | enum srs_fetch_op << 8, old*): strict mode's atomics; 0. Writes *old;
-                                  CAS reads the expected value from it first */
-  SRS_HC_LOCK_CYCLE,           /* (lock): a hold was ended early to break a cycle: for the report */
-  SRS_HC_SYNC,                 /* (): returns after every earlier abort's words are back (tests, and `eager` readers) */
-  SRS_HC_FAULT_INFO,           /* (struct srs_fault_info*): the last fault that this thread landed from; kind NONE: no fault */
-  SRS_HC_RECORD,               /* (struct srs_record*): strict mode's journal records (alloc, free, lock…) */
+  SRS_HC_FAULT,    /* (enum srs_fault_kind, const char* why): the program reports a fault of its own scope */
+  SRS_HC_LANDED,   /* (struct srs_action*, n): next actions of the abort to carry out; returns how many */
+  SRS_HC_STORE,    /* (addr, value, mask): strict mode's store, log and memory in one; returns 0 */
+  SRS_HC_SCOPE,    /* (enum srs_record_kind, owner, options): strict mode's begin / commit; a and b of the record; 0 */
+  SRS_HC_FETCH_OP, /* (addr, operand, width | enum srs_fetch_op << 8, old*): strict mode's atomics; 0. Writes *old;
+                      CAS reads the expected value from it first */
+  SRS_HC_LOCK_CYCLE, /* (lock): a hold was ended early to break a cycle: for the report */
+  SRS_HC_SYNC,       /* (): returns after every earlier abort's words are back (tests, and `eager` readers) */
+  SRS_HC_FAULT_INFO, /* (struct srs_fault_info*): the last fault that this thread landed from; kind NONE: no fault */
+  SRS_HC_RECORD,     /* (struct srs_record*): strict mode's journal records (alloc, free, lock…) */
   SRS_HC_END
 };
 
@@ -57,10 +57,10 @@ enum srs_fetch_op { SRS_OP_ADD = 0, SRS_OP_EXCHANGE = 1, SRS_OP_CAS = 2 };
 /* ---- Owner tags: one 64-bit word for each aligned 8-byte word of guest memory, in guest memory. ----
  *   63          20 19    8 7     0
  *   |    owner    |  seq  |  mask |      owner = slot (10 bits) : scope number (34 bits)
- * mask: bytes of the word that this owner has logged a store of. seq: +1 each time an owner logs; orders the log of a word.
- * Scope number 0 is "outside every scope": its stores are final at once. Tag 0: never stored through libsrs.
- * Slot 0 is the host: SRS_OWNER_BUSY while an undo changes the word (a store waits: nanoseconds, in demand mode the
- * same), SRS_OWNER_RESTORED after it. */
+ * mask: bytes of the word that this owner has logged a store of. seq: +1 each time an owner logs; orders the log of a
+ * word. Scope number 0 is "outside every scope": its stores are final at once. Tag 0: never stored through libsrs. Slot
+ * 0 is the host: SRS_OWNER_BUSY while an undo changes the word (a store waits: nanoseconds, in demand mode the same),
+ * SRS_OWNER_RESTORED after it. */
 #define SRS_TAG_MASK_BITS 8
 #define SRS_TAG_SEQ_BITS 12
 #define SRS_TAG_OWNER_SHIFT 20
@@ -72,19 +72,24 @@ enum srs_fetch_op { SRS_OP_ADD = 0, SRS_OP_EXCHANGE = 1, SRS_OP_CAS = 2 };
 static inline uint64_t srs_owner(uint64_t slot, uint64_t number) {
   return (slot << SRS_NUMBER_BITS) | number;
 }
-static inline uint64_t srs_owner_slot(uint64_t owner) { return owner >> SRS_NUMBER_BITS; }
+static inline uint64_t srs_owner_slot(uint64_t owner) {
+  return owner >> SRS_NUMBER_BITS;
+}
 static inline uint64_t srs_owner_number(uint64_t owner) {
   return owner & ((UINT64_C(1) << SRS_NUMBER_BITS) - 1);
 }
 static inline uint64_t srs_tag_make(uint64_t owner, uint64_t seq, uint64_t mask) {
-  return (owner << SRS_TAG_OWNER_SHIFT) |
-         ((seq & ((1u << SRS_TAG_SEQ_BITS) - 1)) << SRS_TAG_MASK_BITS) | (mask & 0xff);
+  return (owner << SRS_TAG_OWNER_SHIFT) | ((seq & ((1u << SRS_TAG_SEQ_BITS) - 1)) << SRS_TAG_MASK_BITS) | (mask & 0xff);
 }
-static inline uint64_t srs_tag_owner(uint64_t tag) { return tag >> SRS_TAG_OWNER_SHIFT; }
+static inline uint64_t srs_tag_owner(uint64_t tag) {
+  return tag >> SRS_TAG_OWNER_SHIFT;
+}
 static inline uint64_t srs_tag_seq(uint64_t tag) {
   return (tag >> SRS_TAG_MASK_BITS) & ((1u << SRS_TAG_SEQ_BITS) - 1);
 }
-static inline uint64_t srs_tag_mask(uint64_t tag) { return tag & 0xff; }
+static inline uint64_t srs_tag_mask(uint64_t tag) {
+  return tag & 0xff;
+}
 /* The tag that `owner` leaves when it logs bytes `mask` of a word whose tag was `prev`. A DELTA record logs no
  * bytes here (mask 0): its undo is an inverse, so a later plain store of the same scope needs its own record. */
 static inline uint64_t srs_tag_next(uint64_t prev, uint64_t owner, uint64_t mask) {
@@ -124,9 +129,15 @@ SRS_ABI_ASSERT(sizeof(struct srs_record) == 32, "ring record layout");
 static inline uint64_t srs_what(uint64_t kind, uint64_t mask, uint64_t addr) {
   return kind << 56 | mask << 48 | (addr & UINT64_C(0xffffffffffff));
 }
-static inline uint64_t srs_record_kind_of(uint64_t what) { return what >> 56; }
-static inline uint64_t srs_record_mask(uint64_t what) { return (what >> 48) & 0xff; }
-static inline uint64_t srs_record_addr(uint64_t what) { return what & UINT64_C(0xffffffffffff); }
+static inline uint64_t srs_record_kind_of(uint64_t what) {
+  return what >> 56;
+}
+static inline uint64_t srs_record_mask(uint64_t what) {
+  return (what >> 48) & 0xff;
+}
+static inline uint64_t srs_record_addr(uint64_t what) {
+  return what & UINT64_C(0xffffffffffff);
+}
 /* index: the record's position since the ring began, so that a stale record of an earlier lap does not pass. */
 static inline uint64_t srs_record_check(struct srs_record const* r, uint64_t key, uint64_t index) {
   uint64_t x = (r->what ^ key) * UINT64_C(0x9e3779b97f4a7c15);
@@ -148,7 +159,7 @@ struct srs_landing {
 };
 
 static inline uint64_t srs_landing_check(struct srs_landing const* l, uint64_t key) {
-  uint64_t const v[11] = {l->rip, l->rsp, l->rbx, l->rbp, l->r12, l->r13,
+  uint64_t const v[11] = {l->rip, l->rsp, l->rbx,       l->rbp,        l->r12,  l->r13,
                           l->r14, l->r15, l->stack_low, l->stack_high, l->owner};
   uint64_t x = key;
   for (unsigned i = 0; i < 11; ++i) {
@@ -187,7 +198,9 @@ struct srs_slot {
   uint64_t key;          /* for check words */
   uint64_t tid;          /* virtual thread id */
   uint64_t wants_commit; /* not 0: SRS_HC_DRAIN at once after the outermost COMMIT (held output waits for it) */
-  uint64_t reserved;
+  /* Written by the guest, at the thread's start: guest address of the thread's cached key, srs_tag_make(owner, 0,
+   * 0xff). The host rewrites it where it changes `owner` itself (output commit). */
+  uint64_t key_address;
   struct srs_scope_info scopes[SRS_MAX_DEPTH];
   struct srs_landing landings[SRS_MAX_DEPTH];
   /* Free for libsrs. */
@@ -210,19 +223,19 @@ struct srs_attach {
   /* out: the tag of the word at address a is at tag_base + (a & address_mask & ~7) */
   uint64_t tag_base;
   uint64_t address_mask;
-  uint32_t store_mode;  /* SRS_STORE_LOG or SRS_STORE_STRICT */
-  uint32_t isolation;   /* default of scopes that do not name one: enum srs_isolation */
-  uint32_t policy;      /* likewise: enum srs_policy */
+  uint32_t store_mode;   /* SRS_STORE_LOG or SRS_STORE_STRICT */
+  uint32_t isolation;    /* default of scopes that do not name one: enum srs_isolation */
+  uint32_t policy;       /* likewise: enum srs_policy */
   uint32_t scope_thread; /* 1: SRS_SCOPE=thread */
-  uint64_t slots;       /* address of struct srs_slot[SRS_MAX_SLOTS] (for the wait-for graph; index 0 unused) */
+  uint64_t slots;        /* address of struct srs_slot[SRS_MAX_SLOTS] (for the wait-for graph; index 0 unused) */
 };
 
 /* ---- What the landing code carries out, newest first (locks last): SRS_HC_LANDED ---- */
 
 enum srs_action_kind { SRS_ACT_FREE = 1, SRS_ACT_UNLOCK = 2, SRS_ACT_CLOSE = 3 };
 struct srs_action {
-  uint64_t kind; /* enum srs_action_kind */
-  uint64_t arg;  /* block, lock or fd */
+  uint64_t kind;   /* enum srs_action_kind */
+  uint64_t arg;    /* block, lock or fd */
   uint64_t detail; /* size; enum srs_lock_kind */
 };
 
@@ -232,24 +245,24 @@ enum srs_fault_kind {
   SRS_FAULT_NONE = 0,
   SRS_FAULT_LOAD,
   SRS_FAULT_STORE,
-  SRS_FAULT_FETCH,       /* bad call or jump */
+  SRS_FAULT_FETCH,        /* bad call or jump */
   SRS_FAULT_NONCANONICAL, /* #GP: non-canonical address or privileged instruction */
   SRS_FAULT_DIVIDE,
   SRS_FAULT_ILLEGAL,
-  SRS_FAULT_STACK,       /* overflow of the scope's stack */
-  SRS_FAULT_ABORT,       /* abort(), failed assert, a fatal signal to itself */
-  SRS_FAULT_EXCEPTION,   /* std::terminate with an exception in flight */
-  SRS_FAULT_REPORTED,    /* srs_crash_suppression_os() */
-  SRS_FAULT_POINTER,     /* srs_ptr_add / srs_ptr_check */
+  SRS_FAULT_STACK,     /* overflow of the scope's stack */
+  SRS_FAULT_ABORT,     /* abort(), failed assert, a fatal signal to itself */
+  SRS_FAULT_EXCEPTION, /* std::terminate with an exception in flight */
+  SRS_FAULT_REPORTED,  /* srs_crash_suppression_os() */
+  SRS_FAULT_POINTER,   /* srs_ptr_add / srs_ptr_check */
   SRS_FAULT_DEADLINE,
-  SRS_FAULT_DEPENDENT,   /* aborted because it built on an aborted scope's value */
+  SRS_FAULT_DEPENDENT, /* aborted because it built on an aborted scope's value */
   SRS_FAULT_ALIGNMENT,
   SRS_FAULT_KINDS
 };
 
 struct srs_fault_info {
-  uint32_t kind; /* enum srs_fault_kind */
-  uint32_t signal; /* what an unprotected process would have died of */
+  uint32_t kind;    /* enum srs_fault_kind */
+  uint32_t signal;  /* what an unprotected process would have died of */
   uint64_t address; /* of the access; 0 where there is none */
   uint64_t ip;
   uint64_t user;

@@ -1,0 +1,23 @@
+// The subcommands of `vmsrs`: each adds itself to the parser and returns its exit status when called.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace vmsrs::cli {
+
+// Exit statuses of vmsrs itself; a guest's own status passes through otherwise.
+inline constexpr int kUsageError = 2;
+inline constexpr int kMonitorError = 125;   // no /dev/kvm, no memory, a broken VM
+inline constexpr int kNotExecutable = 126;  // the program is there but cannot be run
+inline constexpr int kNotFound = 127;
+
+using Command = std::function<int()>;
+
+// `after_dashes`: what followed "--" on the command line.
+Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes);
+Command add_syscalls(CLI::App& app);
+
+}  // namespace vmsrs::cli

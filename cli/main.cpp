@@ -1,0 +1,47 @@
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "cli/commands.hpp"
+
+namespace {
+
+constexpr char const* kAbout =
+    "Runs a multi-user server so that a crash in the code serving one user is nobody else's problem.";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // Everything behind the first "--" is the program's, options of its own included.
+  int own = argc;
+  for (int i = 1; i < argc && own == argc; ++i) {
+    if (std::strcmp(argv[i], "--") == 0) own = i;
+  }
+  std::vector<std::string> const after(argv + (own < argc ? own + 1 : argc), argv + argc);
+
+  CLI::App app{kAbout, "vmsrs"};
+  app.set_version_flag("--version", "vmsrs " VMSRS_VERSION);
+  app.require_subcommand(1);
+  struct Entry {
+    CLI::App* parser;
+    vmsrs::cli::Command command;
+  };
+  std::vector<Entry> commands;
+  CLI::App* run = app.add_subcommand("run", "run a program in a virtual machine of its own");
+  commands.push_back({run, vmsrs::cli::add_run(*run, after)});
+  CLI::App* syscalls = app.add_subcommand("syscalls", "print the table of system calls and how each is served");
+  commands.push_back({syscalls, vmsrs::cli::add_syscalls(*syscalls)});
+  try {
+    app.parse(own, argv);
+    for (auto const& entry : commands) {
+      if (entry.parser->parsed()) return entry.command();
+    }
+  } catch (CLI::ParseError const& e) {
+    int const status = app.exit(e);
+    return status == 0 ? 0 : vmsrs::cli::kUsageError;
+  } catch (std::exception const& e) {
+    fmt::print(stderr, "vmsrs: {}\n", e.what());
+    return vmsrs::cli::kMonitorError;
+  }
+  return vmsrs::cli::kUsageError;
+}

@@ -1,0 +1,182 @@
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "cli/commands.hpp"
+#include "runtime/recovery.hpp"
+#include "vmm/monitor.hpp"
+
+extern char** environ;
+
+namespace vmsrs::cli {
+namespace {
+
+struct RunOptions {
+  std::vector<std::string> program;
+  std::string memory = "8G";
+  std::string stats_json;
+  bool verbose = false, stats = false, recovery = true, no_undo = false, no_suppress = false;
+  runtime::Options recovery_options;
+};
+
+int status_of(vmm::Error const& error) {
+  switch (error.code) {
+    case vmm::Errc::kNoProgram:
+      return error.sys_errno == ENOENT ? kNotFound : kNotExecutable;
+    case vmm::Errc::kNotElf:
+    case vmm::Errc::kWrongArchitecture:
+    case vmm::Errc::kNoInterpreter:
+    case vmm::Errc::kBadElf:
+      return kNotExecutable;
+    case vmm::Errc::kBadOption:
+      return kUsageError;
+    default:
+      return kMonitorError;
+  }
+}
+
+int fail(vmm::Error const& error) {
+  fmt::print(stderr, "vmsrs: {}\n", error.message);
+  return status_of(error);
+}
+
+nlohmann::json stats_of(vmm::GuestProcess& process, double seconds) {
+  vmm::Stats const& s = process.stats();
+  nlohmann::json calls = nlohmann::json::object();
+  for (size_t nr = 0; nr < s.syscalls.size(); ++nr) {
+    uint64_t const n = s.syscalls[nr].load();
+    if (n == 0) continue;
+    auto const* row = vmm::SyscallTable::instance().find(nr);
+    calls[row != nullptr ? row->name : fmt::format("unknown_{}", nr)] = n;
+  }
+  return {{"kvm_exits", s.kvm_exits.load()},
+          {"hypercalls", s.hypercalls.load()},
+          {"faults", s.faults.load()},
+          {"missing_traps", s.missing_traps.load()},
+          {"unknown_syscalls", s.unknown_syscalls.load()},
+          {"threads_started", s.threads_started.load()},
+          {"peak_threads", s.peak_threads.load()},
+          {"vcpus", s.vcpus_created.load()},
+          {"seconds", seconds},
+          {"syscalls", calls}};
+}
+
+void print_stats(nlohmann::json const& stats) {
+  fmt::print(stderr, "vmsrs: {} exits, {} hypercalls, {} faults, {} threads (at most {} at once) in {:.3f} s\n",
+             stats["kvm_exits"].get<uint64_t>(), stats["hypercalls"].get<uint64_t>(), stats["faults"].get<uint64_t>(),
+             stats["threads_started"].get<uint64_t>(), stats["peak_threads"].get<uint64_t>(),
+             stats["seconds"].get<double>());
+  std::vector<std::pair<uint64_t, std::string>> calls;
+  for (auto const& [name, n] : stats["syscalls"].items()) calls.emplace_back(n.get<uint64_t>(), name);
+  std::ranges::sort(calls, std::greater<>());
+  for (auto const& [n, name] : calls) fmt::print(stderr, "vmsrs: {:10} {}\n", n, name);
+}
+
+vmm::Result<uint64_t> parse_size(std::string const& text) {
+  size_t end = 0;
+  uint64_t value = 0;
+  try {
+    value = std::stoull(text, &end);
+  } catch (std::exception const&) {
+    end = 0;
+  }
+  std::string const unit = text.substr(end);
+  if (end != 0 && (unit == "G" || unit == "GiB")) return value << 30;
+  if (end != 0 && (unit == "M" || unit == "MiB")) return value << 20;
+  return vmm::fail(vmm::Errc::kBadOption,
+                   fmt::format("--memory {}: a number followed by M or G is needed, for example 4G", text));
+}
+
+int run(RunOptions const& options) {
+  if (options.program.empty()) {
+    fmt::print(stderr, "vmsrs: no program given: vmsrs run [options] -- PROGRAM [ARGS...]\n");
+    return kUsageError;
+  }
+  auto memory_size = parse_size(options.memory);
+  if (!memory_size) return fail(memory_size.error());
+  vmm::RunConfig config;
+  config.program.argv = options.program;
+  for (char** e = environ; *e != nullptr; ++e) config.program.envp.emplace_back(*e);
+  config.memory = *memory_size;
+  config.verbose = options.verbose;
+  auto memory = vmm::make_memory(config);
+  if (!memory) return fail(memory.error());
+  std::unique_ptr<runtime::Recovery> recovery;
+  if (options.recovery_options.recovery) {
+    auto made = runtime::Recovery::create(options.recovery_options, **memory);
+    if (!made) return fail(made.error());
+    recovery = std::move(*made);
+  }
+  std::ofstream stats_file;
+  if (!options.stats_json.empty()) {
+    stats_file.open(options.stats_json);
+    if (!stats_file) return fail(vmm::host_error(fmt::format("--stats-json {}", options.stats_json)));
+  }
+  auto const begin = std::chrono::steady_clock::now();
+  auto const status = vmm::run_guest(config, std::move(*memory), recovery.get(), [&](vmm::GuestProcess& process) {
+    std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - begin;
+    auto const stats = stats_of(process, seconds.count());
+    if (options.stats) print_stats(stats);
+    if (stats_file.is_open()) stats_file << stats.dump(1) << '\n';
+  });
+  if (!status) return fail(status.error());
+  return status->shell_status();
+}
+
+}  // namespace
+
+Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
+  auto options = std::make_shared<RunOptions>();
+  runtime::Options& r = options->recovery_options;
+  app.description("Runs a program in a virtual machine of its own: vmsrs run [options] -- PROGRAM [ARGS...]");
+  app.footer(
+      "The exit status is the program's own, 128+n if it died of signal n; 125: the monitor could not run it; "
+      "126, 127: the program cannot be executed, or was not found.");
+  app.prefix_command();
+  app.add_option("--memory", options->memory, "the guest's memory: 2G, 4G or 8G")->capture_default_str();
+  app.add_flag("-v,--verbose", options->verbose, "say what the guest asks for and does not get");
+  app.add_flag("--stats", options->stats, "print exits and system calls at the end");
+  app.add_option("--stats-json", options->stats_json, "write them to a file");
+  app.add_option("--report", r.report, "append one JSON line for each fault to a file (-: standard output)");
+  auto const choice = [&app](char const* name, auto& to, auto map, char const* about) {
+    app.add_option(name, to, about)->transform(CLI::CheckedTransformer(map, CLI::ignore_case).description(""));
+  };
+  choice("--recovery", r.recovery, std::map<std::string, bool>{{"on", true}, {"off", false}},
+         "on (default) or off: faults are the program's own");
+  choice("--store", r.store, std::map<std::string, uint32_t>{{"log", SRS_STORE_LOG}, {"strict", SRS_STORE_STRICT}},
+         "log (default): stores go to a ring; strict: each store is a hypercall");
+  using runtime::RestoreMode;
+  choice("--restore", r.restore,
+         std::map<std::string, RestoreMode>{
+             {"auto", RestoreMode::kAuto}, {"demand", RestoreMode::kDemand}, {"eager", RestoreMode::kEager}},
+         "auto (default), demand: a word comes back when somebody needs it, or eager: at once");
+  choice("--policy", r.policy,
+         std::map<std::string, srs_policy>{{"land", SRS_LAND}, {"unwind", SRS_UNWIND}, {"run", SRS_RUN}},
+         "land (default): the faulted request returns at once; unwind: destructors run first");
+  choice("--isolation", r.isolation,
+         std::map<std::string, srs_isolation>{{"hold", SRS_HOLD}, {"release", SRS_RELEASE}, {"track", SRS_TRACK}},
+         "hold (default): locks under which a request wrote are kept to its end; release; track");
+  app.add_option("--sweep-after", r.sweep_after_ms, "milliseconds until what --restore=demand left over is put right")
+      ->capture_default_str();
+  app.add_flag("!--no-undo", r.undo, "for experiments: a faulted request's stores stay")->group("Experiments");
+  app.add_flag("!--no-suppress", r.suppress, "for experiments: the faulted thread goes on into its fault")
+      ->group("Experiments");
+  return [&app, options, after_dashes] {
+    options->program = after_dashes.empty() ? app.remaining() : after_dashes;
+    if (!after_dashes.empty() && app.remaining_size() != 0) {
+      fmt::print(stderr, "vmsrs: {}: unknown option (options go before --, the program behind it)\n",
+                 app.remaining().front());
+      return kUsageError;
+    }
+    if (options->program.size() > 0 && after_dashes.empty() && options->program.front().starts_with("-")) {
+      fmt::print(stderr, "vmsrs: {}: unknown option; vmsrs run --help lists them\n", options->program.front());
+      return kUsageError;
+    }
+    return run(*options);
+  };
+}
+
+}  // namespace vmsrs::cli

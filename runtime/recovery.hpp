@@ -1,0 +1,109 @@
+// Recovery on the monitor's hooks: libsrs's hypercalls, and what happens when a scope faults (design.md section 4).
+//
+// A fault's way: on_fault (the faulted thread itself, so that it is stopped) → Suppressor: take its polluted pages away
+// (demand) → the store undoes the scope → the thread's registers are set to its landing (or unwinding) pad → report. No
+// healthy thread is stopped for it.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "runtime/deadline_watch.hpp"
+#include "runtime/options.hpp"
+#include "runtime/report.hpp"
+#include "runtime/restorer.hpp"
+#include "runtime/slot_area.hpp"
+#include "runtime/store_client.hpp"
+#include "runtime/symbols.hpp"
+#include "runtime/thread_state.hpp"
+#include "vmm/process.hpp"
+
+namespace vmsrs::runtime {
+
+class Recovery final : public vmm::Hooks {
+ public:
+  // Before any thread exists: forks the store process, which maps `memory`. Opens the report file.
+  static vmm::Result<std::unique_ptr<Recovery>> create(Options const& options, vmm::AddressSpace& memory);
+  ~Recovery() override;
+
+  void on_process_start(vmm::Process& process) override;
+  void on_process_end(vmm::Process& process) override;
+  void on_thread_end(vmm::Thread& thread) override;
+  vmm::FaultVerdict on_fault(vmm::Thread& thread, vmm::Fault const& fault) override;
+  bool on_missing_pages(vmm::Thread* thread, vmm::GuestRange range) override;
+  int64_t on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
+  void on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
+  void on_syscall_write(vmm::Thread& thread, vmm::GuestRange range) override;
+  void on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) override;
+  [[nodiscard]] bool wants_syscalls() const override { return attached_.load(std::memory_order_relaxed); }
+
+ private:
+  RunSummary summary(vmm::Process& process);
+  Recovery(Options options, vmm::AddressSpace& memory, SlotArea slots, std::unique_ptr<store::StoreClient> store,
+           std::unique_ptr<Reporter> reporter);
+
+  // ---- hypercalls (hypercalls.cpp) ----
+  int64_t attach(vmm::Thread& thread, vmm::GuestAddr info);
+  int64_t new_slot(vmm::Thread& thread);
+  int64_t profile(vmm::SyscallArgs const& args);
+  int64_t landed(vmm::Thread& thread, vmm::GuestAddr actions, uint64_t count);
+  int64_t strict_fetch_op(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args);
+  int64_t journal_record(ThreadState& state, vmm::Thread& thread, vmm::GuestAddr record);
+  int64_t store_result(store::Result<void> const& result);
+
+  // ---- faults (suppress.cpp) ----
+  struct Blow {  // what struck, in libsrs's words
+    enum srs_fault_kind kind = SRS_FAULT_NONE;
+    vmm::Fault fault;
+    std::string why;
+  };
+  // True: the thread goes on at its landing pad (or with registers unchanged, where suppression is off).
+  bool suppress(vmm::Thread& thread, Blow const& blow);
+  bool innermost_landing(vmm::Thread& thread, ThreadState const& state, unsigned& depth, srs_landing& landing) const;
+  struct Undone {
+    bool demand = false;
+    std::vector<uint64_t> candidates, polluted;  // pages taken away; those of them that wait
+    std::vector<store::Owner> dependents;
+  };
+  Undone undo(vmm::Thread& thread, ThreadState& state, srs_landing const& landing, FaultReport& report);
+  bool choose_demand(store::Owner scope, std::vector<uint64_t>& pages);
+  void tell_finished();
+  void strike_again();
+  void land(vmm::Thread& thread, srs_landing const& landing, unsigned index, bool unwind, FaultReport& report);
+  void strike_dependents(std::vector<store::Owner> const& dependents);
+  void close_opened(vmm::Thread& thread, ThreadState& state, uint64_t from_number, FaultReport& report);
+  FaultReport describe(vmm::Thread& thread, Blow const& blow);
+  void trace(FaultReport& report, vmm::Registers const& regs);
+  void tell(FaultReport report);
+  vmm::FaultVerdict forced(vmm::Thread& thread, vmm::Fault const& fault);
+
+  // ---- system calls in scopes (scope_calls.cpp) ----
+  void note_output(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args);
+  void commit_for_output(vmm::Thread& thread, ThreadState& state);
+  void note_descriptors(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args, int64_t result);
+
+  static ThreadState* state_of(vmm::Thread& thread) { return static_cast<ThreadState*>(thread.user_data); }
+
+  Options options_;
+  vmm::AddressSpace& memory_;
+  vmm::Process* process_ = nullptr;
+  SlotArea slots_;
+  std::unique_ptr<store::StoreClient> store_;
+  std::unique_ptr<Reporter> reporter_;
+  Symbols symbols_;
+  Restorer restorer_;
+  DeadlineWatch watch_;
+  std::atomic<bool> attached_{false};
+  uint64_t landing_pad_ = 0, unwind_pad_ = 0, restorer_code_ = 0;
+  std::mutex attach_mutex_;
+  std::mutex profiled_mutex_;
+  std::vector<vmm::GuestRange> profiled_;
+  // Aborts are serialised; a page trapped meanwhile waits for it (paper 004, scenario 1).
+  std::mutex abort_mutex_;
+  std::atomic<uint64_t> faults_{0}, contained_{0}, uncontained_{0}, exposed_{0}, lock_cycles_{0};
+  uint64_t started_ns_ = 0;
+};
+
+}  // namespace vmsrs::runtime

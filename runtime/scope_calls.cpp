@@ -1,0 +1,123 @@
+// System calls inside scopes: memory that they write into monitored ranges, fds that they open, output that they send.
+#include <fcntl.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+
+#include "runtime/recovery.hpp"
+
+namespace vmsrs::runtime {
+namespace {
+
+bool sends(uint64_t nr) {
+  return nr == SYS_write || nr == SYS_writev || nr == SYS_pwrite64 || nr == SYS_pwritev || nr == SYS_sendto ||
+         nr == SYS_sendmsg || nr == SYS_sendmmsg || nr == SYS_sendfile;
+}
+
+bool opens(uint64_t nr) {
+  return nr == SYS_open || nr == SYS_openat || nr == SYS_creat || nr == SYS_socket || nr == SYS_accept ||
+         nr == SYS_accept4 || nr == SYS_epoll_create || nr == SYS_epoll_create1 || nr == SYS_eventfd ||
+         nr == SYS_eventfd2 || nr == SYS_timerfd_create || nr == SYS_memfd_create || nr == SYS_dup;
+}
+
+bool opens_two(uint64_t nr) {
+  return nr == SYS_pipe || nr == SYS_pipe2 || nr == SYS_socketpair;
+}
+
+// Whether the result is the number of bytes that the call wrote into the guest's buffers.
+bool counts_bytes(uint64_t nr) {
+  return nr == SYS_read || nr == SYS_pread64 || nr == SYS_readv || nr == SYS_preadv || nr == SYS_preadv2 ||
+         nr == SYS_recvfrom || nr == SYS_recvmsg || nr == SYS_getrandom;
+}
+
+}  // namespace
+
+void Recovery::on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) {
+  ThreadState* state = state_of(thread);
+  if (state == nullptr || !sends(args.nr)) return;
+  srs_slot const* slot = slots_.host(state->slot);
+  if (slot->depth != 0) note_output(thread, *state, args);
+}
+
+void Recovery::on_syscall_write(vmm::Thread& thread, vmm::GuestRange range) {
+  ThreadState* state = state_of(thread);
+  if (state == nullptr || slots_.host(state->slot)->depth == 0) return;
+  std::vector<vmm::GuestRange> parts;
+  {
+    std::lock_guard lock(profiled_mutex_);
+    for (vmm::GuestRange const& known : profiled_) {
+      uint64_t const from = std::max(known.start.value, range.start.value);
+      uint64_t const to = std::min(known.end().value, range.end().value);
+      if (from < to) parts.push_back({vmm::GuestAddr(from), to - from});
+    }
+  }
+  for (vmm::GuestRange const& part : parts) {
+    state->range_open |= store_result(store_->range_begin(state->slot, part.start.value, part.size)) == 0;
+  }
+}
+
+void Recovery::on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) {
+  ThreadState* state = state_of(thread);
+  if (state == nullptr) return;
+  if (state->range_open) {
+    state->range_open = false;
+    uint64_t const all = UINT64_MAX;
+    uint64_t const written = result < 0 ? 0 : counts_bytes(args.nr) ? static_cast<uint64_t>(result) : all;
+    (void)store_result(store_->range_done(state->slot, written));
+  }
+  note_descriptors(thread, *state, args, result);
+}
+
+void Recovery::note_output(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args) {
+  srs_slot* const slot = slots_.host(state.slot);
+  vmm::FileRef const file = thread.fds().get(static_cast<int>(args.a[0]));
+  if (!file || file->kind() != vmm::OpenFile::Kind::kSocket) return;
+  uint64_t const depth = slot->depth;
+  if (depth <= SRS_MAX_DEPTH && (slot->scopes[depth - 1].flags & SRS_SCOPE_COMMIT_ON_SEND) != 0) {
+    // What the client is about to be told becomes final first (output commit).
+    commit_for_output(thread, state);
+    return;
+  }
+  state.output_sent = true;
+  state.output_number = srs_owner_number(slot->owner);
+}
+
+// Output commit: what the scope has done so far becomes final, and it goes on under a fresh owner, so that what it
+// stores from here on is logged anew.
+void Recovery::commit_for_output(vmm::Thread& thread, ThreadState& state) {
+  srs_slot* const slot = slots_.host(state.slot);
+  std::lock_guard lock(abort_mutex_);
+  srs_record const final_record{srs_what(SRS_REC_FINAL, 0, 0), 0, 0, 0};
+  srs_record const renew{srs_what(SRS_REC_RENEW, 0, 0), 0, 0, 0};
+  if (!store_->note(state.slot, final_record) || !store_->note(state.slot, renew)) return;
+  srs_landing& landing = slot->landings[slot->depth - 1];
+  landing.owner = slot->owner;
+  landing.check = srs_landing_check(&landing, slots_.key(state.slot));
+  (void)thread.memory().write(vmm::GuestAddr(slot->key_address), srs_tag_make(slot->owner, 0, 0xff));
+}
+
+void Recovery::note_descriptors(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args, int64_t result) {
+  if (result < 0) return;
+  srs_slot const* slot = slots_.host(state.slot);
+  if (args.nr == SYS_close) {
+    std::erase_if(state.opened, [&](OpenedFd const& o) { return o.fd == static_cast<int>(args.a[0]); });
+    return;
+  }
+  if (slot->depth == 0) {
+    if (!state.opened.empty()) state.opened.clear();  // their scope was committed
+    return;
+  }
+  uint64_t const number = srs_owner_number(slot->owner);
+  bool const duplicates = args.nr == SYS_fcntl && (args.a[1] == F_DUPFD || args.a[1] == F_DUPFD_CLOEXEC);
+  if (opens(args.nr) || duplicates) {
+    state.opened.push_back({static_cast<int>(result), number});
+  } else if (opens_two(args.nr)) {
+    int32_t fds[2];
+    uint64_t const at = args.nr == SYS_socketpair ? args.a[3] : args.a[0];
+    if (!thread.memory().read(vmm::GuestAddr(at), fds, sizeof fds)) return;
+    state.opened.push_back({fds[0], number});
+    state.opened.push_back({fds[1], number});
+  }
+}
+
+}  // namespace vmsrs::runtime

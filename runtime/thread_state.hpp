@@ -1,0 +1,35 @@
+// What recovery knows of one guest thread that uses libsrs. Hangs on vmm::Thread::user_data; touched by that thread
+// alone, but for `forced`, which whoever forces a fault sets.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "runtime/store/types.hpp"
+#include "srs/abi.h"
+
+namespace vmsrs::runtime {
+
+// An fd that a live scope opened: closed if it is aborted.
+struct OpenedFd {
+  int fd = -1;
+  uint64_t number = 0;  // of the scope
+};
+
+struct ThreadState {
+  uint64_t slot = 0;                // index
+  std::vector<srs_action> actions;  // of the last abort, not yet fetched by the landing code
+  srs_fault_info last_fault{};
+  std::vector<OpenedFd> opened;
+  bool output_sent = false;    // since the outermost scope began
+  uint64_t output_number = 0;  // that scope's number
+  bool range_open = false;     // a system call is writing monitored memory
+  uint64_t lock_cycles = 0;
+  uint64_t exits_at_fault = 0;
+  // Why the thread is to fault at its next gate, and the scope that is meant.
+  std::atomic<uint32_t> forced_kind{SRS_FAULT_NONE};
+  std::atomic<uint64_t> forced_owner{0};
+};
+
+}  // namespace vmsrs::runtime
