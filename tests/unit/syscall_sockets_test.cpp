@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 
+#include <csignal>
 #include <thread>
 
 #include "tests/support/syscall_fixture.hpp"
@@ -210,6 +211,23 @@ TEST_F(SyscallSockets, UnixSocketsByPathAndNotThroughProcfs) {
   std::strcpy(address.sun_path, "/proc/self/fd/4000/x");
   EXPECT_EQ(call(SYS_bind, static_cast<int>(call(SYS_socket, AF_UNIX, SOCK_STREAM, 0)), put(address), sizeof address),
             -ENOENT);
+}
+
+TEST_F(SyscallSockets, OnlyAStreamWithoutAPeerSendsSigpipe) {
+  vmm_test::TestThread& main = *process->main;
+  process->signals().set_blocked(main, vmm::sigbit(SIGPIPE));
+  signal(SIGPIPE, SIG_IGN);
+  auto const pending = [&] { return (process->signals().pending(main) & vmm::sigbit(SIGPIPE)) != 0; };
+  Pair const datagram = pair(SOCK_DGRAM);
+  EXPECT_EQ(call(SYS_shutdown, datagram.b, SHUT_RDWR), 0);
+  EXPECT_EQ(call(SYS_sendto, datagram.a, text("x"), 1, 0, 0, 0), -EPIPE);
+  EXPECT_FALSE(pending());
+  Pair const stream = pair();
+  EXPECT_EQ(call(SYS_close, stream.b), 0);
+  EXPECT_EQ(call(SYS_sendto, stream.a, text("x"), 1, MSG_NOSIGNAL, 0, 0), -EPIPE);
+  EXPECT_FALSE(pending());
+  EXPECT_EQ(call(SYS_write, stream.a, text("x"), 1), -EPIPE);
+  EXPECT_TRUE(pending());
 }
 
 TEST_F(SyscallSockets, ATimeoutMakesAnInterruptedReceiveFinal) {

@@ -1,5 +1,6 @@
 // read, write and their kind; offsets; bringing data to the disk.
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <algorithm>
@@ -15,8 +16,15 @@
 
 namespace vmm {
 
+bool sends_sigpipe(OpenFile const& file) {
+  if (file.kind() != OpenFile::Kind::kSocket) return true;
+  int type = 0;
+  socklen_t size = sizeof type;
+  return host(SYS_getsockopt, file.host_fd(), SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
+}
+
 int64_t finish_io(Thread& thread, OpenFile const& file, int64_t result) {
-  if (result == -EPIPE) raise_sigpipe(thread);
+  if (result == -EPIPE && sends_sigpipe(file)) raise_sigpipe(thread);
   // socket(7): a call on a socket with a time-out is never restarted after a handler.
   if (result == kRestartSys && file.socket_timeout) return kRestartNoHand;
   return result;

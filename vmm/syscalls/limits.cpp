@@ -64,6 +64,16 @@ int64_t do_setpriority(Thread& thread, SyscallArgs const& args) {
   return host(SYS_setpriority, PRIO_PROCESS, 0, int_arg(args, 2));
 }
 
+int64_t do_rr_interval(Thread& thread, SyscallArgs const& args) {
+  int const who = int_arg(args, 0);
+  if (who < 0) return -EINVAL;
+  if (who != 0 && who != Process::pid() && who != thread.tid()) return -ESRCH;
+  timespec interval{};
+  int64_t const result = host(SYS_sched_rr_get_interval, 0, &interval);
+  if (result < 0) return result;
+  return write_out(thread, addr_arg(args, 1), interval) ? 0 : -EFAULT;
+}
+
 int64_t do_getcpu(Thread& thread, SyscallArgs const& args) {
   uint32_t cpu = 0, node = 0;
   host(SYS_getcpu, &cpu, &node, nullptr);
@@ -103,6 +113,7 @@ constexpr SyscallRow kRows[] = {
     {SYS_getrandom, "getrandom", {out(from_arg(1)), kNum, kNum}, pass_through, Support::kFull, "", true},
     {SYS_getpriority, "getpriority", {kNum, kNum}, do_getpriority, Support::kPartial, "the calling thread's"},
     {SYS_setpriority, "setpriority", {kNum, kNum, kNum}, do_setpriority, Support::kPartial, "the calling thread's"},
+    {SYS_sched_rr_get_interval, "sched_rr_get_interval", {kNum, out(16)}, do_rr_interval},
     {SYS_getcpu, "getcpu", {out_or_null(4), out_or_null(4)}, do_getcpu},
     {SYS_membarrier,
      "membarrier",

@@ -11,6 +11,7 @@
 #include "vmm/syscalls/control_message.hpp"
 #include "vmm/syscalls/families.hpp"
 #include "vmm/syscalls/host.hpp"
+#include "vmm/syscalls/io_result.hpp"
 #include "vmm/syscalls/iovec.hpp"
 #include "vmm/syscalls/socket_address.hpp"
 
@@ -22,7 +23,7 @@ constexpr uint64_t kMessageHeader = sizeof(msghdr);
 static_assert(kMessageHeader == 56 && sizeof(mmsghdr) == 64);
 
 int64_t finish(Thread& thread, OpenFile const& file, int64_t result, int flags) {
-  if (result == -EPIPE && (flags & MSG_NOSIGNAL) == 0) raise_sigpipe(thread);
+  if (result == -EPIPE && (flags & MSG_NOSIGNAL) == 0 && sends_sigpipe(file)) raise_sigpipe(thread);
   return file.socket_timeout ? restart_as(result, kRestartNoHand) : result;
 }
 
