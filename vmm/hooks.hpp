@@ -37,7 +37,7 @@ struct Fault {
   GuestAddr address;         // of the access, where known
   uint32_t access_size = 0;  // bytes, 0: unknown
   bool mapped = false;       // kPage: something is mapped there, but not for this access
-  bool in_call = false;  // kForced: the thread was inside a system call
+  bool in_call = false;      // kForced: the thread was inside a system call
   int signal = 0;            // what Linux would send
   int code = 0;              // its si_code
 };

@@ -117,8 +117,7 @@ Result<uint64_t> map_image(AddressSpace& space, OpenProgram const& program, ElfI
     uint64_t const start = page_down(s.address) + bias, lead = s.address % kPageSize;
     uint64_t const size = page_up(s.memory_size + lead);
     int64_t const r = space.mmap(GuestAddr(start), size, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
-                               page_down(s.file_offset), program.path);
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, page_down(s.file_offset), program.path);
     if (r < 0)
       return fail_host(fmt::format("{}: mapping a segment at {:#x}", program.path, start), static_cast<int>(-r));
     std::byte* to = space.alias(GuestAddr(start));
@@ -166,7 +165,8 @@ Result<uint64_t> map_stack(AddressSpace& space) {
   return static_cast<uint64_t>(at) + kStackGuard + kStackSize;
 }
 
-Result<uint64_t> build_stack(Process& process, ElfImage const& image, Loaded const& loaded, uint64_t vdso, uint64_t top) {
+Result<uint64_t> build_stack(Process& process, ElfImage const& image, Loaded const& loaded, uint64_t vdso,
+                             uint64_t top) {
   AddressSpace& space = process.memory();
   uint64_t strings = 0;
   for (auto const& s : process.argv) strings += s.size() + 9;

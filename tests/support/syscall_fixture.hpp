@@ -86,7 +86,9 @@ class SyscallFixture : public testing::Test {
     ASSERT_EQ(std::system(command.c_str()), 0);
   }
 
-  vmm::AddressSpace& memory() { return process->memory(); }
+  vmm::AddressSpace& memory() {
+    return process->memory();
+  }
 
   // ---- guest memory ----
   vmm::GuestAddr room(uint64_t size) {
