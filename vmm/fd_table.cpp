@@ -127,7 +127,7 @@ int FdTable::install_at(int fd, FileRef file, bool cloexec) {
     if (entries_.size() <= static_cast<size_t>(fd)) entries_.resize(static_cast<size_t>(fd) + 1);
     old = std::exchange(entries_[static_cast<size_t>(fd)], Entry{std::move(file), cloexec});
   }
-  release(std::move(old));
+  release(old);
   return fd;
 }
 
@@ -139,11 +139,11 @@ bool FdTable::close(int fd) {
     old = std::exchange(entries_[static_cast<size_t>(fd)], Entry{});
   }
   if (!old.file) return false;
-  release(std::move(old));
+  release(old);
   return true;
 }
 
-void FdTable::release(Entry entry) {
+void FdTable::release(Entry const& entry) {
   // POSIX: closing any descriptor of a file drops the process's record locks on it. The host sees
   // a close only with the last number, so it is shown one.
   if (entry.file && entry.file.use_count() > 1 && entry.file->record_locks) {
@@ -165,7 +165,7 @@ void FdTable::close_range(unsigned first, unsigned last, bool cloexec_only) {
       }
     }
   }
-  for (Entry& entry : closed) release(std::move(entry));
+  for (Entry const& entry : closed) release(entry);
 }
 
 bool FdTable::cloexec(int fd) const {

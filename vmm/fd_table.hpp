@@ -83,7 +83,7 @@ class FdTable {
   };
   mutable std::mutex mutex_;
   [[nodiscard]] int lowest_free(int minimum) const;
-  static void release(Entry entry);
+  static void release(Entry const& entry);
 
   std::vector<Entry> entries_;
   uint64_t limit_ = 0;

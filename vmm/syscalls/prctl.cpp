@@ -2,9 +2,6 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#include <algorithm>
-#include <cstring>
-
 #include "vmm/process.hpp"
 #include "vmm/syscalls/families.hpp"
 #include "vmm/syscalls/host.hpp"
@@ -36,7 +33,7 @@ int64_t do_prctl(Thread& thread, SyscallArgs const& args) {
     case PR_GET_NAME: {
       char name[kName]{};
       std::string const text = thread_name(thread, thread.tid());
-      std::memcpy(name, text.data(), std::min(text.size(), kName - 1));
+      text.copy(name, kName - 1);
       thread.announce_out({at, kName});
       return write_out(thread, at, name) ? 0 : -EFAULT;
     }

@@ -114,7 +114,7 @@ std::string proc_host_path(ProcNode const& node) {
 }
 
 std::string proc_link(Thread& thread, ProcNode const& node) {
-  std::string const pid = std::to_string(Process::pid());
+  std::string pid = std::to_string(Process::pid());
   std::string const& name = node.parts.back();
   if (name == "@self") return pid;
   if (name == "@thread-self") return pid + "/task/" + std::to_string(thread.tid());

@@ -121,7 +121,7 @@ std::string status_text(Thread& thread, int tid) {
       text += line + "\n";
       continue;
     }
-    text += key + ":\t" + value + "\n";
+    text += fmt::format("{}:\t{}\n", key, value);
   }
   return text;
 }
