@@ -54,6 +54,7 @@ class StoreClient {
                                     uint64_t v4 = 0, uint64_t v5 = 0);
   Result<void> order(wire::Kind kind, uint64_t v0 = 0, uint64_t v1 = 0, uint64_t v2 = 0, uint64_t v3 = 0,
                      uint64_t v4 = 0);
+  ssize_t receive();
   Error broken(char const* call, int cause);
 
   Process process_;

@@ -14,6 +14,7 @@
 #include <memory>
 
 #include "runtime/store_wire.hpp"
+#include "runtime/urgent.hpp"
 
 namespace vmsrs::store {
 
@@ -230,6 +231,7 @@ void send_start(int socket, Code code, std::string const& message) {
     _exit(1);
   }
   close_others({socket});
+  runtime::make_urgent();
   // The inherited streams: nothing is read or written there, and the other ends must see them close.
   int const null = open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int stream = 0; null >= 0 && stream < 3; ++stream) {

@@ -9,6 +9,7 @@
 #include "runtime/fault_kind.hpp"
 #include "runtime/guest_view.hpp"
 #include "runtime/recovery.hpp"
+#include "runtime/urgent.hpp"
 #include "vmm/decode.hpp"
 #include "vmm/signal_frame.hpp"
 
@@ -228,6 +229,7 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
   vmm::Registers const at_fault = thread.regs();
   Undone undone;
   {
+    Urgent const urgent;
     std::unique_lock lock(abort_mutex_);
     if (options_.undo) {
       undone = undo(thread, *state, landing, report);
