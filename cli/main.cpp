@@ -1,5 +1,7 @@
+#include <fcntl.h>
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstring>
 
 #include "cli/commands.hpp"
@@ -9,9 +11,22 @@ namespace {
 constexpr char const* kAbout =
     "Runs a multi-user server so that a crash in the code serving one user is nobody else's problem.";
 
+// A standard stream that is closed stays so for the guest: none of the monitor's own files may get its number. Reading
+// or writing an O_PATH descriptor is EBADF, as for a closed one.
+bool reserve_closed_streams() {
+  for (int fd = 0; fd < 3; ++fd) {
+    if (fcntl(fd, F_GETFD) < 0 && open("/", O_PATH | O_CLOEXEC) != fd) return false;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (!reserve_closed_streams()) {
+    fmt::print(stderr, "vmsrs: a standard stream is closed and its place cannot be taken: {}\n", std::strerror(errno));
+    return vmsrs::cli::kMonitorError;
+  }
   // Everything behind the first "--" is the program's, options of its own included.
   int own = argc;
   for (int i = 1; i < argc && own == argc; ++i) {
@@ -20,6 +35,9 @@ int main(int argc, char** argv) {
   std::vector<std::string> const after(argv + (own < argc ? own + 1 : argc), argv + argc);
 
   CLI::App app{kAbout, "vmsrs"};
+  app.failure_message([](CLI::App const*, CLI::Error const& e) {
+    return fmt::format("vmsrs: {}\nvmsrs --help and vmsrs run --help tell more\n", e.what());
+  });
   app.set_version_flag("--version", "vmsrs " VMSRS_VERSION);
   app.require_subcommand(1);
   struct Entry {

@@ -1,7 +1,11 @@
 #include <fmt/format.h>
 
+#include <bit>
+#include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -13,6 +17,8 @@ extern char** environ;
 
 namespace vmsrs::cli {
 namespace {
+
+constexpr uint64_t kMinMemory = 2ULL << 30, kMaxMemory = 64ULL << 30;
 
 struct RunOptions {
   std::vector<std::string> program;
@@ -76,18 +82,20 @@ void print_stats(nlohmann::json const& stats) {
 }
 
 vmm::Result<uint64_t> parse_size(std::string const& text) {
-  size_t end = 0;
   uint64_t value = 0;
-  try {
-    value = std::stoull(text, &end);
-  } catch (std::exception const&) {
-    end = 0;
+  char const* const last = text.data() + text.size();
+  auto const [end, error] = std::from_chars(text.data(), last, value);
+  std::string_view const unit(end, static_cast<size_t>(last - end));
+  int const shift = unit == "G" || unit == "GiB" ? 30 : unit == "M" || unit == "MiB" ? 20 : 0;
+  if (error != std::errc() || shift == 0) {
+    return vmm::fail(vmm::Errc::kBadOption,
+                     fmt::format("--memory {}: a number followed by M or G is needed, for example 4G", text));
   }
-  std::string const unit = text.substr(end);
-  if (end != 0 && (unit == "G" || unit == "GiB")) return value << 30;
-  if (end != 0 && (unit == "M" || unit == "MiB")) return value << 20;
-  return vmm::fail(vmm::Errc::kBadOption,
-                   fmt::format("--memory {}: a number followed by M or G is needed, for example 4G", text));
+  uint64_t const size = value << shift;
+  if (size >> shift != value || size < kMinMemory || size > kMaxMemory || !std::has_single_bit(size)) {
+    return vmm::fail(vmm::Errc::kBadOption, fmt::format("--memory {}: 2G, 4G, 8G, 16G, 32G or 64G is needed", text));
+  }
+  return size;
 }
 
 int run(RunOptions const& options) {
@@ -113,7 +121,10 @@ int run(RunOptions const& options) {
   std::ofstream stats_file;
   if (!options.stats_json.empty()) {
     stats_file.open(options.stats_json);
-    if (!stats_file) return fail(vmm::host_error(fmt::format("--stats-json {}", options.stats_json)));
+    if (!stats_file) {
+      return fail(
+          {vmm::Errc::kBadOption, fmt::format("--stats-json {}: {}", options.stats_json, std::strerror(errno)), errno});
+    }
   }
   auto const begin = std::chrono::steady_clock::now();
   auto const status = vmm::run_guest(config, std::move(*memory), recovery.get(), [&](vmm::GuestProcess& process) {
@@ -136,13 +147,24 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
       "The exit status is the program's own, 128+n if it died of signal n; 125: the monitor could not run it; "
       "126, 127: the program cannot be executed, or was not found.");
   app.prefix_command();
-  app.add_option("--memory", options->memory, "the guest's memory: 2G, 4G or 8G")->capture_default_str();
+  app.add_option("--memory", options->memory, "the guest's memory: 2G, 4G, 8G, 16G, 32G or 64G; used as it is needed")
+      ->capture_default_str();
   app.add_flag("-v,--verbose", options->verbose, "say what the guest asks for and does not get");
   app.add_flag("--stats", options->stats, "print exits and system calls at the end");
   app.add_option("--stats-json", options->stats_json, "write them to a file");
   app.add_option("--report", r.report, "append one JSON line for each fault to a file (-: standard output)");
   auto const choice = [&app](char const* name, auto& to, auto map, char const* about) {
-    app.add_option(name, to, about)->transform(CLI::CheckedTransformer(map, CLI::ignore_case).description(""));
+    auto const set = [name, &to, map](std::string const& word) {
+      auto const found = map.find(word);
+      if (found != map.end()) {
+        to = found->second;
+        return;
+      }
+      std::string words;
+      for (auto const& [known, value] : map) words += (words.empty() ? "" : ", ") + known;
+      throw CLI::ValidationError(name, fmt::format("{} is none of {}", word, words));
+    };
+    app.add_option_function<std::string>(name, set, about);
   };
   choice("--recovery", r.recovery, std::map<std::string, bool>{{"on", true}, {"off", false}},
          "on (default) or off: faults are the program's own");

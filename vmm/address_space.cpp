@@ -62,6 +62,8 @@ Result<std::unique_ptr<AddressSpace>> AddressSpace::create(Config const& config)
           fmt::format("mmap of the guest's window at {:#x} ({} MiB)", piece.guest_base.value, piece.size >> 20));
     }
   }
+  space->free_low_.add(kLowBase, kLowEnd);
+  space->free_high_.add(kHighBase + kGap, kHighBase + w);
   return space;
 }
 
@@ -202,16 +204,15 @@ bool AddressSpace::locked_area(uint64_t start, uint64_t end) const noexcept {
                              [&](GuestRange const& r) { return start < r.end().value && r.start.value < end; });
 }
 
-// Top down, as Linux places mappings; a page is kept free between neighbours' ends so that small overruns fault.
-uint64_t AddressSpace::find_free(uint64_t size) const {
-  uint64_t top = kHighBase + window_;
-  for (auto it = vmas_.rbegin(); it != vmas_.rend(); ++it) {
-    uint64_t const end = it->second.end.value;
-    if (end <= top && top - end >= size) break;
-    top = std::min(top, it->second.start.value);
-    if (top < kHighBase + kGap) return 0;
-  }
-  return top >= kHighBase + kGap + size ? top - size : 0;
+FreeRanges& AddressSpace::free_around(uint64_t addr) {
+  return addr < kLowEnd ? free_low_ : free_high_;
+}
+
+// The low window is the room of last resort, from its top down: a position-dependent program's brk grows from its
+// bottom.
+uint64_t AddressSpace::find_free(uint64_t size, int flags) const {
+  uint64_t const high = (flags & MAP_32BIT) ? 0 : free_high_.find(size);
+  return high != 0 ? high : free_low_.find(size);
 }
 
 void AddressSpace::host_protect(uint64_t start, uint64_t end, int prot) {
@@ -233,6 +234,7 @@ void AddressSpace::drop(uint64_t start, uint64_t end) {
   split_at(end);
   for (auto it = vmas_.lower_bound(start); it != vmas_.end() && it->first < end; it = vmas_.erase(it)) {
     Vma const& vma = it->second;
+    free_around(vma.start.value).add(vma.start.value, vma.end.value);
     uint64_t const size = vma.end - vma.start;
     auto const offset = static_cast<off_t>(alias_of(vma.start.value) - alias_);
     if (vma.backing == Backing::kSharedFile) {
@@ -286,6 +288,7 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
     host_protect(start, start + size, prot);
   }
   vmas_.emplace(start, std::move(vma));
+  free_around(start).remove(start, start + size);
   merge(start, start + size);
   return static_cast<int64_t>(start);
 }
@@ -310,7 +313,7 @@ int64_t AddressSpace::mmap(GuestAddr hint, uint64_t size, int prot, int flags, i
     if ((flags & MAP_FIXED_NOREPLACE) && !is_free(start, start + size)) return -EEXIST;
   } else {
     start = page_down(start);
-    if (start == 0 || !in_windows(start, start + size) || !is_free(start, start + size)) start = find_free(size);
+    if (start == 0 || !in_windows(start, start + size) || !is_free(start, start + size)) start = find_free(size, flags);
     if (start == 0) return -ENOMEM;
   }
   return place(start, size, prot, flags, host_fd, offset, std::move(name));
@@ -368,7 +371,7 @@ int64_t AddressSpace::remap_locked(uint64_t old, uint64_t old_size, uint64_t new
                : static_cast<int64_t>(old);
   }
   if (!(flags & MREMAP_MAYMOVE)) return -ENOMEM;
-  uint64_t const to = (flags & MREMAP_FIXED) ? fixed : find_free(new_size);
+  uint64_t const to = (flags & MREMAP_FIXED) ? fixed : find_free(new_size, 0);
   if (to == 0) return -ENOMEM;
   if (int64_t const r = place(to, new_size, vma.prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, vma.name); r < 0) return r;
   std::memcpy(alias_of(to), alias_of(old), std::min(old_size, new_size));
@@ -401,8 +404,11 @@ int64_t AddressSpace::madvise(GuestAddr addr, uint64_t size, int advice) {
   if (advice != MADV_DONTNEED && advice != MADV_REMOVE) return 0;  // the others are hints
   std::unique_lock lock(mutex_);
   if (locked_area(addr.value, addr.value + size)) return -EPERM;
-  for (auto const& [start, vma] : vmas_) {
-    uint64_t const from = std::max(start, addr.value), to = std::min(vma.end.value, addr.value + size);
+  auto it = vmas_.upper_bound(addr.value);
+  if (it != vmas_.begin()) --it;
+  for (; it != vmas_.end() && it->first < addr.value + size; ++it) {
+    Vma const& vma = it->second;
+    uint64_t const from = std::max(it->first, addr.value), to = std::min(vma.end.value, addr.value + size);
     if (from >= to || vma.backing != Backing::kMemfd) continue;
     fallocate(memfd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, alias_of(from) - alias_,
               static_cast<off_t>(to - from));
@@ -450,7 +456,7 @@ uint64_t AddressSpace::mapped_bytes() const {
 Result<GuestAddr> AddressSpace::map_shared_area(uint64_t size, std::string name) {
   std::unique_lock lock(mutex_);
   size = page_up(size);
-  uint64_t const start = find_free(size);
+  uint64_t const start = find_free(size, 0);
   if (start == 0)
     return fail(Errc::kRegionExhausted, fmt::format("no {} KiB of guest memory left for {}", size >> 10, name));
   if (int64_t const r = place(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, name); r < 0) {

@@ -1,11 +1,11 @@
 // The guest's memory: one reserved region in which guest virtual address == guest physical address
 // == host virtual address, so that a system call's checked pointer needs no translation.
 //
-//   guest address                    backed by
-//   0x20_0000 .. 0x4000_0000         low window (non-PIE programs and their brk)    memfd offset =
-//   address 0x10_4000_0000 .. end            high window (PIE, libraries, stacks, mmap)     memfd
-//   offset = address - kHighBase tags: high base + size .. +size  owner tags of the store, one word
-//   per word     memfd offset continues
+//   guest address                  what                                                    backed by
+//   0x20_0000 .. 0x4000_0000       low window: non-PIE programs and their brk; mmap,       memfd offset = address
+//                                  when the high window is full (or MAP_32BIT asks)
+//   0x10_4000_0000 .. end          high window: PIE, libraries, stacks, mmap               offset = address - high base
+//   high base + size .. + size     owner tags of the store, one word per word              the offset continues
 //
 // The high base is aligned to the (power of two) window size W and starts W's first GiB unused, so
 // that the tag of any guest word is at tag_base + (address & (W - 1)): the low window's tags live
@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "vmm/error.hpp"
+#include "vmm/free_ranges.hpp"
 #include "vmm/guest_addr.hpp"
 
 namespace vmm {
@@ -132,7 +133,8 @@ class AddressSpace {
   [[nodiscard]] bool covered(uint64_t start, uint64_t end, int need, Backing const* backing) const;
   [[nodiscard]] bool in_windows(uint64_t start, uint64_t end) const noexcept;
   [[nodiscard]] bool locked_area(uint64_t start, uint64_t end) const noexcept;
-  [[nodiscard]] uint64_t find_free(uint64_t size) const;
+  [[nodiscard]] uint64_t find_free(uint64_t size, int flags) const;
+  [[nodiscard]] FreeRanges& free_around(uint64_t addr);
   [[nodiscard]] bool is_free(uint64_t start, uint64_t end) const;
   void split_at(uint64_t at);
   void merge(uint64_t start, uint64_t end);
@@ -144,6 +146,7 @@ class AddressSpace {
 
   mutable std::shared_mutex mutex_;
   std::map<uint64_t, Vma> vmas_;       // by start; neighbours that are alike are merged
+  FreeRanges free_low_, free_high_;    // what vmas_ leaves of the windows
   std::map<uint64_t, uint64_t> away_;  // runs of pages away: start → end
   std::atomic<uint64_t> away_count_{0};
   std::function<void(GuestRange)> on_missing_;

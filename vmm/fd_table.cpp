@@ -88,6 +88,9 @@ FdTable::FdTable() {
 
 void FdTable::adopt_standard_streams() {
   for (int fd = 0; fd < 3; ++fd) {
+    // What the monitor was started with never closes on exec; what does is the monitor's own.
+    int const flags = fcntl(fd, F_GETFD);
+    if (flags < 0 || (flags & FD_CLOEXEC) != 0) continue;
     int const copy = fcntl(fd, F_DUPFD_CLOEXEC, high_base());
     if (copy >= 0) install_at(fd, adopt_host_fd(copy), false);
   }

@@ -35,7 +35,9 @@ struct Capability {
 };
 
 Result<unsigned> check_capabilities(int kvm) {
-  if (int const v = ioctl(kvm, KVM_GET_API_VERSION, 0); v != KVM_API_VERSION) {
+  int const v = ioctl(kvm, KVM_GET_API_VERSION, 0);
+  if (v < 0) return fail_host("/dev/kvm is not KVM: KVM_GET_API_VERSION");
+  if (v != KVM_API_VERSION) {
     return fail(Errc::kKvmCapability,
                 fmt::format("KVM_GET_API_VERSION is {}, the monitor needs {}", v, KVM_API_VERSION));
   }

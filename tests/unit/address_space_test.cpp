@@ -5,6 +5,8 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <ctime>
+#include <vector>
 
 #include "vmm/safe_copy.hpp"
 
@@ -150,6 +152,44 @@ TEST_F(AddressSpaceTest, PagesAwayComeBackWhenTheMonitorNeedsThem) {
   EXPECT_TRUE(space->is_away(a + 8192)) << "mprotect does not bring pages back";
   EXPECT_EQ(space->munmap(a, 16 * 4096), 0);
   EXPECT_EQ(space->away_count(), 0u);
+}
+
+TEST_F(AddressSpaceTest, TheLowWindowIsTheRoomOfLastResort) {
+  uint64_t const high = 1ULL << 30;  // all that a window of 2 GiB has above
+  GuestAddr const a = map(high, PROT_NONE);
+  EXPECT_GE(a.value, vmm::kHighBase);
+  GuestAddr const b = map(512 << 20, PROT_NONE);
+  EXPECT_LT(b.value, vmm::kLowEnd);
+  *space->alias(b) = std::byte{7};
+  EXPECT_EQ(space->mmap(GuestAddr(0), 512 << 20, PROT_NONE, kAnon, -1, 0, ""), -ENOMEM);
+  EXPECT_EQ(space->munmap(a, high), 0);
+  EXPECT_EQ(map(high, PROT_NONE).value, a.value);
+}
+
+TEST_F(AddressSpaceTest, Map32BitIsBelow4GiB) {
+  int64_t const r = space->mmap(GuestAddr(0), 4096, kRw, kAnon | MAP_32BIT, -1, 0, "");
+  ASSERT_GT(r, 0);
+  EXPECT_LT(static_cast<uint64_t>(r), vmm::kLowEnd);
+}
+
+// A search that walks all mappings would make this quadratic: thousands of pieces of differing protection, so that
+// nothing is joined, and holes that are all too small for what is asked next.
+TEST_F(AddressSpaceTest, AFullRegionWithThousandsOfPiecesIsSearchedQuickly) {
+  constexpr int kPieces = 4000, kSearches = 20000;
+  std::vector<GuestAddr> pieces;
+  for (int i = 0; i < kPieces; ++i) pieces.push_back(map(4096, i % 2 == 0 ? kRw : PROT_READ));
+  for (int i = 0; i < kPieces; i += 2) EXPECT_EQ(space->munmap(pieces[static_cast<size_t>(i)], 4096), 0);
+  timespec begin{}, end{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
+  for (int i = 0; i < kSearches; ++i) {
+    ASSERT_EQ(space->mmap(GuestAddr(0), 2ULL << 30, PROT_NONE, kAnon, -1, 0, ""), -ENOMEM);
+  }
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
+  double const ns = (static_cast<double>(end.tv_sec - begin.tv_sec) * 1e9 + static_cast<double>(end.tv_nsec) -
+                     static_cast<double>(begin.tv_nsec)) /
+                    kSearches;
+  RecordProperty("ns_per_search", static_cast<int>(ns));
+  EXPECT_LT(ns, 10000) << "a walk over 4000 pieces takes some 40000 ns";
 }
 
 }  // namespace
