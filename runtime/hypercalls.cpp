@@ -33,8 +33,11 @@ int64_t Recovery::on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args
   ThreadState* state = state_of(thread);
   if (state == nullptr) return -EINVAL;
   switch (args.nr) {
-    case SRS_HC_DRAIN:
-      return store_result(store_->drain(state->slot));
+    case SRS_HC_DRAIN: {
+      int64_t const r = store_result(store_->drain(state->slot));
+      bool const committed = slots_.host(state->slot)->depth == 0;
+      return r == 0 && committed && !state->held.empty() ? let_output_go(thread, *state) : r;
+    }
     case SRS_HC_PROFILE:
       return profile(args);
     case SRS_HC_FAULT: {

@@ -34,7 +34,7 @@ class Recovery final : public vmm::Hooks {
   vmm::FaultVerdict on_fault(vmm::Thread& thread, vmm::Fault const& fault) override;
   bool on_missing_pages(vmm::Thread* thread, vmm::GuestRange range) override;
   int64_t on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
-  void on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
+  std::optional<int64_t> on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
   void on_syscall_write(vmm::Thread& thread, vmm::GuestRange range) override;
   void on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) override;
   [[nodiscard]] bool wants_syscalls() const override { return attached_.load(std::memory_order_relaxed); }
@@ -80,7 +80,8 @@ class Recovery final : public vmm::Hooks {
   vmm::FaultVerdict forced(vmm::Thread& thread, vmm::Fault const& fault);
 
   // ---- system calls in scopes (scope_calls.cpp) ----
-  void note_output(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args);
+  std::optional<int64_t> output(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args);
+  int64_t let_output_go(vmm::Thread& thread, ThreadState& state);
   void commit_for_output(vmm::Thread& thread, ThreadState& state);
   void note_descriptors(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args, int64_t result);
 

@@ -32,11 +32,23 @@ bool counts_bytes(uint64_t nr) {
 
 }  // namespace
 
-void Recovery::on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) {
+std::optional<int64_t> Recovery::on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) {
   ThreadState* state = state_of(thread);
-  if (state == nullptr || !sends(args.nr)) return;
-  srs_slot const* slot = slots_.host(state->slot);
-  if (slot->depth != 0) note_output(thread, *state, args);
+  if (state == nullptr) return std::nullopt;
+  bool const in_scope = slots_.host(state->slot)->depth != 0;
+  if (!state->held.empty() && (!in_scope || waits_for_peer(args.nr))) {
+    // Committed already; or the scope is about to wait for an answer to what it said: it must leave, undone or not.
+    state->output_sent = in_scope;
+    state->output_number = srs_owner_number(slots_.host(state->slot)->owner);
+    if (int64_t const r = let_output_go(thread, *state); r != 0) return r;
+  }
+  return in_scope && sends(args.nr) ? output(thread, *state, args) : std::nullopt;
+}
+
+int64_t Recovery::let_output_go(vmm::Thread& thread, ThreadState& state) {
+  int64_t const r = state.held.flush(thread);
+  if (r == 0) slots_.host(state.slot)->wants_commit = 0;
+  return r;
 }
 
 void Recovery::on_syscall_write(vmm::Thread& thread, vmm::GuestRange range) {
@@ -68,18 +80,26 @@ void Recovery::on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args
   note_descriptors(thread, *state, args, result);
 }
 
-void Recovery::note_output(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args) {
+// A send inside a scope: held until the commit, or (commit_on_send) itself the commit.
+std::optional<int64_t> Recovery::output(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args) {
   srs_slot* const slot = slots_.host(state.slot);
   vmm::FileRef const file = thread.fds().get(static_cast<int>(args.a[0]));
-  if (!file || file->kind() != vmm::OpenFile::Kind::kSocket) return;
+  if (!file || file->kind() != vmm::OpenFile::Kind::kSocket) return std::nullopt;
   uint64_t const depth = slot->depth;
-  if (depth <= SRS_MAX_DEPTH && (slot->scopes[depth - 1].flags & SRS_SCOPE_COMMIT_ON_SEND) != 0) {
+  if (depth == 0 || depth > SRS_MAX_DEPTH) return std::nullopt;
+  if ((slot->scopes[depth - 1].flags & SRS_SCOPE_COMMIT_ON_SEND) != 0) {
     // What the client is about to be told becomes final first (output commit).
     commit_for_output(thread, state);
-    return;
+    return std::nullopt;
+  }
+  uint64_t const number = srs_owner_number(slot->owner);
+  if (auto held = state.held.take(thread, args, number)) {
+    slot->wants_commit = 1;
+    return held;
   }
   state.output_sent = true;
-  state.output_number = srs_owner_number(slot->owner);
+  state.output_number = number;
+  return std::nullopt;
 }
 
 // Output commit: what the scope has done so far becomes final, and it goes on under a fresh owner, so that what it

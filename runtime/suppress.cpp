@@ -122,6 +122,8 @@ Recovery::Undone Recovery::undo(vmm::Thread& thread, ThreadState& state, srs_lan
     state.actions.push_back({static_cast<uint64_t>(action.kind), action.arg, action.detail});
     (action.kind == SRS_ACT_FREE ? report.blocks_freed : report.locks_released) += 1;
   }
+  state.held.drop_from(srs_owner_number(landing.owner));
+  if (state.held.empty()) slot->wants_commit = 0;
   close_opened(thread, state, srs_owner_number(landing.owner), report);
   report.abort_us = static_cast<double>(monotonic_ns() - t0) / 1e3;
   undone.polluted = std::move(result->pages);

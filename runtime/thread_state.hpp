@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "runtime/held_output.hpp"
 #include "runtime/store/types.hpp"
 #include "srs/abi.h"
 
@@ -22,6 +23,7 @@ struct ThreadState {
   std::vector<srs_action> actions;  // of the last abort, not yet fetched by the landing code
   srs_fault_info last_fault{};
   std::vector<OpenedFd> opened;
+  HeldOutput held;
   bool output_sent = false;    // since the outermost scope began
   uint64_t output_number = 0;  // that scope's number
   bool range_open = false;     // a system call is writing monitored memory

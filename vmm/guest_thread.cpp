@@ -174,7 +174,7 @@ int64_t GuestThread::dispatch(SyscallArgs const& args) {
   stats.syscalls[args.nr].fetch_add(1, std::memory_order_relaxed);
   Hooks& hooks = process_.hooks();
   if (!hooks.wants_syscalls()) return row->handler(*this, args);
-  hooks.on_syscall_enter(*this, args);
+  if (auto const answer = hooks.on_syscall_enter(*this, args)) return *answer;
   int64_t const result = row->handler(*this, args);
   hooks.on_syscall_exit(*this, args, result);
   return result;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "vmm/guest_addr.hpp"
@@ -62,7 +63,8 @@ class Hooks {
   virtual int64_t on_hypercall(Thread&, SyscallArgs const&);
   // Around each system call of the table, and for each piece of guest memory that the host call will write; only where
   // wants_syscalls() says so.
-  virtual void on_syscall_enter(Thread&, SyscallArgs const&) {}
+  // A result: the call is not made, this is its answer (output held back); restart codes as of any handler.
+  virtual std::optional<int64_t> on_syscall_enter(Thread&, SyscallArgs const&) { return std::nullopt; }
   virtual void on_syscall_write(Thread&, GuestRange) {}
   virtual void on_syscall_exit(Thread&, SyscallArgs const&, int64_t /*result*/) {}
   [[nodiscard]] virtual bool wants_syscalls() const { return false; }

@@ -50,7 +50,7 @@ void commit(Thread* t, uint64_t depth) {
   stack_give(t, scope.stack);
   if (depth == 0) {
     heap_flush(t);
-    if (t->slot->wants_commit != 0 && srs_process_.strict == 0) hypercall(SRS_HC_DRAIN);
+    if (t->slot->wants_commit != 0) hypercall(SRS_HC_DRAIN);
   }
 }
 
