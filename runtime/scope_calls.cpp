@@ -107,7 +107,7 @@ std::optional<int64_t> Recovery::output(vmm::Thread& thread, ThreadState& state,
 void Recovery::commit_for_output(vmm::Thread& thread, ThreadState& state) {
   srs_slot* const slot = slots_.host(state.slot);
   std::lock_guard lock(abort_mutex_);
-  srs_record const final_record{srs_what(SRS_REC_FINAL, 0, 0), 0, 0, 0};
+  srs_record const final_record{srs_what(SRS_REC_FINAL, 0, 0), SRS_FINAL_ALL, 0, 0};
   srs_record const renew{srs_what(SRS_REC_RENEW, 0, 0), 0, 0, 0};
   if (!store_->note(state.slot, final_record) || !store_->note(state.slot, renew)) return;
   srs_landing& landing = slot->landings[slot->depth - 1];

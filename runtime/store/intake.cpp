@@ -238,12 +238,20 @@ void Store::take_note(Batch& batch, Slot& slot, srs_record const& record) {
     case SRS_REC_FINAL:
       if (frame == nullptr) return bad();
       if (!config_.rules.final_on_release) return;
-      // Only a scope that was renewed can tell what it wrote since; otherwise all of it is final.
-      settle_words(frame->words, frame->renewed_at, frame->owner, frame->current);
+      // What is final may point to blocks allocated before: an abort must not free them any more.
+      for (Frame& f : slot.frames) std::erase_if(f.journal, [](Journal const& j) { return j.kind == SRS_REC_ALLOC; });
+      if (record.a == SRS_FINAL_ALL) {
+        settle_words(frame->words, 0, frame->owner, 0);
+        frame->renewed_at = 0;
+        batch.fates[frame->base].state = Batch::Fate::State::final;
+      } else {
+        // Only a scope that was renewed can tell what it wrote since; otherwise all of it is final.
+        settle_words(frame->words, frame->renewed_at, frame->owner, frame->current);
+      }
       frame->words.resize(frame->renewed_at);
       batch.fates[frame->fate].state = Batch::Fate::State::final;
-      if (frame->fate == frame->base) frame->base = batch.fresh(frame->owner);
-      frame->fate = batch.fresh(frame->owner);
+      if (frame->fate == frame->base || record.a == SRS_FINAL_ALL) frame->base = batch.fresh(frame->owner);
+      frame->fate = frame->renewed_at == 0 && record.a == SRS_FINAL_ALL ? frame->base : batch.fresh(frame->owner);
       return;
     case SRS_REC_COMMIT: {
       // A begin or commit lost to damage: the record names the scope that ends.

@@ -54,6 +54,34 @@ TEST_F(StoreRules, JournalGoesBackwardAndLocksComeLast) {
   EXPECT_TRUE(store->take_freed().empty()) << "a free of an aborted scope never takes effect";
 }
 
+TEST_F(StoreRules, WhatIsFinalKeepsTheBlocksAllocatedBefore) {
+  guest.begin(1);
+  guest.note(1, SRS_REC_ALLOC, 0x1000, 64);
+  guest.store(1, word(0), 0x1000);
+  guest.note(1, SRS_REC_FINAL, 0, SRS_FINAL_ALL);
+  guest.note(1, SRS_REC_ALLOC, 0x2000, 64);
+  AbortResult const r = abort(1);
+  EXPECT_EQ(*word(0), 0x1000u);
+  ASSERT_EQ(r.actions.size(), 1u) << "a committed word points to the first block";
+  EXPECT_EQ(r.actions[0].arg, 0x2000u);
+}
+
+TEST_F(StoreRules, FinalAllReachesBeyondTheLastRenewal) {
+  for (bool const all : {false, true}) {
+    make();
+    *word(0) = *word(1) = 0;
+    guest.begin(1);
+    guest.store(1, word(0), 7);
+    guest.note(1, SRS_REC_RENEW, 0, srs_owner(1, guest.slot(1).next_number++));
+    guest.slot(1).owner = srs_owner(1, guest.slot(1).next_number - 1);
+    guest.store(1, word(1), 8);
+    guest.note(1, SRS_REC_FINAL, 0, all ? SRS_FINAL_ALL : 0);
+    abort(1);
+    EXPECT_EQ(*word(0), all ? 7u : 0u);
+    EXPECT_EQ(*word(1), 8u);
+  }
+}
+
 TEST_F(StoreRules, AnUndrainedRecordIsUndoneToo) {
   guest.begin(1);
   for (size_t i = 0; i < 100; ++i) guest.store(1, word(i), i + 1);

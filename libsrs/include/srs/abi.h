@@ -115,6 +115,9 @@ enum srs_record_kind {
                          logged again. Isolation `release`: at the outermost lock, and after FINAL. */
 };
 
+/* a of SRS_REC_FINAL: not only what was written since the last RENEW (output commit). */
+#define SRS_FINAL_ALL 1u
+
 enum srs_lock_kind { SRS_LOCK_MUTEX = 1, SRS_LOCK_RDLOCK = 2, SRS_LOCK_WRLOCK = 3, SRS_LOCK_NOTED = 4 };
 enum srs_isolation { SRS_HOLD = 0, SRS_RELEASE = 1, SRS_TRACK = 2 };
 
