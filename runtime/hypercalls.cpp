@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 
 #include "runtime/recovery.hpp"
@@ -64,6 +65,9 @@ int64_t Recovery::on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args
     case SRS_HC_LOCK_CYCLE:
       lock_cycles_ += 1;
       state->lock_cycles += 1;
+      return 0;
+    case SRS_HC_GATE:
+      if (state->forced_kind != SRS_FAULT_NONE) thread.force_fault(SIGXCPU);
       return 0;
     case SRS_HC_SYNC: {
       std::unique_lock lock(abort_mutex_);
@@ -158,6 +162,7 @@ int64_t Recovery::profile(vmm::SyscallArgs const& args) {
 
 int64_t Recovery::landed(vmm::Thread& thread, vmm::GuestAddr to, uint64_t count) {
   ThreadState& state = *state_of(thread);
+  state.landing = false;  // slot->critical keeps deadlines off from here on
   uint64_t const n = std::min({count, kActionsAtOnce, static_cast<uint64_t>(state.actions.size())});
   if (n == 0) return 0;
   if (!thread.memory().write(to, state.actions.data(), n * sizeof(srs_action))) return -EFAULT;

@@ -238,7 +238,11 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
     } else {
       report.outcome = "not undone: undo is switched off";
     }
-    if (options_.suppress) land(thread, landing, index, unwind, report);
+    if (options_.suppress) {
+      state->landing = true;
+      state->aborted_owner = landing.owner;
+      land(thread, landing, index, unwind, report);
+    }
     report.land_us = static_cast<double>(monotonic_ns() - t0) / 1e3;
     // Memory is right (or its polluted pages are away): what follows costs nobody but the faulted user.
     trace(report, at_fault);
@@ -281,10 +285,11 @@ vmm::FaultVerdict Recovery::forced(vmm::Thread& thread, vmm::Fault const& fault)
   if (kind == SRS_FAULT_NONE) return vmm::FaultVerdict::kResume;
   srs_slot const* slot = slots_.host(state->slot);
   // Inside the allocator or the C library it waits: the watch, or this thread's next gate, comes back to it.
-  if (slot->critical != 0 || (!fault.in_call && in_shared_code(thread.memory(), thread.regs().rip))) {
+  if (slot->critical != 0 || state->landing || (!fault.in_call && in_shared_code(thread.memory(), thread.regs().rip))) {
     return vmm::FaultVerdict::kResume;
   }
   state->forced_kind = SRS_FAULT_NONE;
+  if (state->forced_owner == state->aborted_owner) return vmm::FaultVerdict::kResume;  // its destructors run
   bool live = false;
   for (unsigned i = 0; i < SRS_MAX_DEPTH && i < slot->depth; ++i)
     live = live || slot->landings[i].owner == state->forced_owner;

@@ -32,6 +32,10 @@ struct ThreadState {
   // Why the thread is to fault at its next gate, and the scope that is meant.
   std::atomic<uint32_t> forced_kind{SRS_FAULT_NONE};
   std::atomic<uint64_t> forced_owner{0};
+  // From a fault to the landing code's first call: the scope is undone and still looks live, and no deadline may
+  // strike.
+  bool landing = false;
+  uint64_t aborted_owner = 0;  // the scope of the last abort
 };
 
 }  // namespace vmsrs::runtime

@@ -42,6 +42,11 @@ void* map(size_t size) {
 
 // ---- jemalloc's extent hooks ----
 
+// The host undoes what system calls write into ranges that it knows of: the heap is one of them.
+void announce(uint64_t begin, uint64_t size) {
+  if (srs_process_.active && srs_thread_.slot != nullptr) hypercall(SRS_HC_PROFILE, begin, size, "srs_malloc");
+}
+
 struct Hooks {
   void* (*alloc)(Hooks*, void*, size_t, size_t, bool*, bool*, unsigned);
   bool (*dalloc)(Hooks*, void*, size_t, bool, unsigned);
@@ -78,6 +83,7 @@ void* extent_alloc(Hooks*, void* wanted, size_t size, size_t alignment, bool* ze
     munmap(reinterpret_cast<void*>(begin), size);
     return nullptr;
   }
+  announce(begin, size);
   *zero = true;
   *commit = true;
   return reinterpret_cast<void*>(begin);

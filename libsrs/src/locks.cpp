@@ -183,6 +183,7 @@ int wait_in_scope(Thread* t, void* lock, srs_lock_kind kind, Until until) {
         return acquired(t, lock, kind, result);
       }
     }
+    hypercall(SRS_HC_GATE);
     if (slice < kLongestSlice) slice *= 2;
   }
   int const result = real_wait(lock, kind, until);
@@ -299,6 +300,7 @@ int locks_wait(Thread* t, pthread_cond_t* cond, pthread_mutex_t* mutex, Until un
   forget(t, h);
   no_more_held(t);
   int result;
+  bool slept = false;
   {
     // In slices, so that a deadline can strike while the mutex is ours: a waiter that vanished from within would
     // take a signal with it. A slice's end is a wake-up without cause, which the standard allows.
@@ -311,13 +313,15 @@ int locks_wait(Thread* t, pthread_cond_t* cond, pthread_mutex_t* mutex, Until un
       bool const last = until.at != nullptr && !earlier(end, *until.at);
       if (last) end = *until.at;
       result = real_locks.cond_clockwait(cond, mutex, clock, &end);
-      if (result == ETIMEDOUT && !last) result = 0;
+      slept = result == ETIMEDOUT && !last;
+      if (slept) result = 0;
     }
     now_held(t);
     h = remember(t, mutex, SRS_LOCK_MUTEX, depth);
     if (h != nullptr) h->count = count;
     if (scoped) note(t, SRS_REC_LOCK, address, SRS_LOCK_MUTEX, giver_of(mutex));
   }
+  if (slept) hypercall(SRS_HC_GATE);
   return result;
 }
 

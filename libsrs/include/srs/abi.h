@@ -49,6 +49,7 @@ enum srs_hypercall {
   SRS_HC_SYNC,       /* (): returns after every earlier abort's words are back (tests, and `eager` readers) */
   SRS_HC_FAULT_INFO, /* (struct srs_fault_info*): the last fault that this thread landed from; kind NONE: no fault */
   SRS_HC_RECORD,     /* (struct srs_record*): strict mode's journal records (alloc, free, lock…) */
+  SRS_HC_GATE,       /* (): between two slices of a wait: a deadline that waited for critical code strikes here; 0 */
   SRS_HC_END
 };
 
