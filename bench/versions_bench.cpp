@@ -118,7 +118,10 @@ BENCHMARK(RoundTrip)->Unit(benchmark::kMicrosecond)->UseRealTime();
 void StrictStore(benchmark::State& state) {
   Remote r;
   uint64_t i = 0;
-  for (auto _ : state) (void)r.client->store_word(1, address(r.guest.words() + (i++ & 1023)), 0xff, i);
+  for (auto _ : state) {
+    (void)r.client->store_word(1, address(r.guest.words() + (i & 1023)), 0xff, i + 1);
+    ++i;
+  }
 }
 BENCHMARK(StrictStore)->Unit(benchmark::kMicrosecond)->UseRealTime();
 

@@ -14,9 +14,10 @@ std::vector<vmm::GuestAddr> addresses(std::vector<uint64_t> const& pages) {
 
 }  // namespace
 
-void Restorer::take_away(std::vector<uint64_t> const& pages) {
-  memory_.take_away(addresses(pages));
+bool Restorer::take_away(std::vector<uint64_t> const& pages) {
+  if (!memory_.take_away(addresses(pages))) return false;
   away_.insert(pages.begin(), pages.end());
+  return true;
 }
 
 void Restorer::keep(std::vector<uint64_t> const& candidates, std::vector<uint64_t> const& polluted, FaultReport report,

@@ -18,8 +18,9 @@ class Restorer {
  public:
   Restorer(vmm::AddressSpace& memory, store::StoreClient& store) : memory_(memory), store_(store) {}
 
-  // Before the undo: no healthy thread sees these pages until they are back.
-  void take_away(std::vector<uint64_t> const& pages);
+  // Before the undo: no healthy thread sees these pages until they are back. False: the host has no room for so many
+  // scattered pages, and none was taken; the undo must be eager.
+  [[nodiscard]] bool take_away(std::vector<uint64_t> const& pages);
   // After it: those of `candidates` that are not polluted come back at once; the others wait. Their words are counted
   // in `report` as they come back; finished() hands it out when all are.
   void keep(std::vector<uint64_t> const& candidates, std::vector<uint64_t> const& polluted, FaultReport report,

@@ -100,8 +100,7 @@ Recovery::Undone Recovery::undo(vmm::Thread& thread, ThreadState& state, srs_lan
   srs_slot* const slot = slots_.host(state.slot);
   uint64_t const t0 = monotonic_ns();
   Undone undone;
-  undone.demand = choose_demand(landing.owner, undone.candidates);
-  if (undone.demand) restorer_.take_away(undone.candidates);
+  undone.demand = choose_demand(landing.owner, undone.candidates) && restorer_.take_away(undone.candidates);
   auto result = store_->abort(landing.owner, undone.demand ? store::Restore::demand : store::Restore::eager);
   report.restore = undone.demand ? "demand" : "eager";
   if (!result) {

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <mutex>
 
@@ -34,6 +36,15 @@ bool allows(int prot, int need) {
 
 void* at(uint64_t addr) {
   return reinterpret_cast<void*>(addr);
+}
+
+// A host call failed half-way through a change that nobody can be told of: the guest would see memory that is not its
+// own, or miss memory that is. Nothing right can follow.
+[[noreturn]] void broken(char const* what, uint64_t start, uint64_t size) {
+  int const err = errno;
+  fmt::print(stderr, "vmsrs: the monitor is broken and stops: {} at {:#x} ({} KiB): {}{}\n", what, start, size >> 10,
+             strerror(err), err == ENOMEM ? " (is vm.max_map_count too small?)" : "");
+  std::abort();
 }
 
 }  // namespace
@@ -215,34 +226,56 @@ uint64_t AddressSpace::find_free(uint64_t size, int flags) const {
   return high != 0 ? high : free_low_.find(size);
 }
 
-void AddressSpace::host_protect(uint64_t start, uint64_t end, int prot) {
+bool AddressSpace::host_protect(uint64_t start, uint64_t end, int prot) {
   // Pages away stay away; what they will be allowed later is the VMA's business.
   uint64_t from = start;
   auto it = away_.upper_bound(start);
   if (it != away_.begin()) --it;
   for (; it != away_.end() && it->first < end; ++it) {
     if (it->second <= from) continue;
-    if (it->first > from) ::mprotect(at(from), it->first - from, host_prot(prot));
+    if (it->first > from && ::mprotect(at(from), it->first - from, host_prot(prot)) != 0) return false;
     from = it->second;
   }
-  if (from < end) ::mprotect(at(from), end - from, host_prot(prot));
+  return from >= end || ::mprotect(at(from), end - from, host_prot(prot)) == 0;
+}
+
+void AddressSpace::protect_as_mapped(uint64_t start, uint64_t end) {
+  auto it = vmas_.upper_bound(start);
+  if (it != vmas_.begin()) --it;
+  for (; it != vmas_.end() && it->first < end; ++it) {
+    uint64_t const from = std::max(start, it->first), to = std::min(end, it->second.end.value);
+    if (from < to && !host_protect(from, to, it->second.prot))
+      broken("giving pages back to the guest", from, to - from);
+  }
+}
+
+void AddressSpace::discard(uint64_t start, uint64_t size) {
+  std::byte* const pages = alias_of(start);
+  if (fallocate(memfd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages - alias_, static_cast<off_t>(size)) != 0) {
+    std::memset(pages, 0, size);  // whoever gets them next reads zeros
+  }
 }
 
 // Frees whatever is mapped in [start, end): back to the memfd's own mapping, no access, pages given back.
-void AddressSpace::drop(uint64_t start, uint64_t end) {
+bool AddressSpace::drop(uint64_t start, uint64_t end) {
   split_at(start);
   split_at(end);
   for (auto it = vmas_.lower_bound(start); it != vmas_.end() && it->first < end; it = vmas_.erase(it)) {
     Vma const& vma = it->second;
-    free_around(vma.start.value).add(vma.start.value, vma.end.value);
     uint64_t const size = vma.end - vma.start;
-    auto const offset = static_cast<off_t>(alias_of(vma.start.value) - alias_);
     if (vma.backing == Backing::kSharedFile) {
-      ::mmap(at(vma.start.value), size, PROT_NONE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, memfd_, offset);
+      if (::mmap(at(vma.start.value), size, PROT_NONE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, memfd_,
+                 alias_of(vma.start.value) - alias_) == MAP_FAILED) {
+        return false;
+      }
     } else {
-      ::mprotect(at(vma.start.value), size, PROT_NONE);
-      fallocate(memfd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, static_cast<off_t>(size));
+      if (::mprotect(at(vma.start.value), size, PROT_NONE) != 0) {
+        protect_as_mapped(vma.start.value, vma.end.value);
+        return false;
+      }
+      discard(vma.start.value, size);
     }
+    free_around(vma.start.value).add(vma.start.value, vma.end.value);
   }
   for (auto it = away_.begin(); it != away_.end();) {  // what is unmapped is no longer away
     auto [s, e] = *it;
@@ -255,6 +288,7 @@ void AddressSpace::drop(uint64_t start, uint64_t end) {
     if (e > end) it = away_.emplace(end, e).first;
     away_count_ -= (std::min(e, end) - std::max(s, start)) / kPageSize;
   }
+  return true;
 }
 
 int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, int host_fd, uint64_t offset,
@@ -271,13 +305,13 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
     void* probe = ::mmap(nullptr, size, host_prot(prot), MAP_SHARED, host_fd, static_cast<off_t>(offset));
     if (probe == MAP_FAILED) return -errno;
     ::munmap(probe, size);
-    drop(start, start + size);
+    if (!drop(start, start + size)) return -ENOMEM;
     if (::mmap(at(start), size, host_prot(prot), MAP_SHARED | MAP_FIXED, host_fd, static_cast<off_t>(offset)) ==
         MAP_FAILED) {
       return -errno;
     }
   } else {
-    drop(start, start + size);
+    if (!drop(start, start + size)) return -ENOMEM;
     for (uint64_t done = 0; host_fd >= 0 && done < size;) {
       ssize_t const n = pread(host_fd, alias_of(start) + done, size - done, static_cast<off_t>(offset + done));
       if (n < 0 && errno == EINTR) continue;
@@ -285,7 +319,11 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
       if (n == 0) break;  // the rest of the last page, and pages past the end of the file, read as zeros
       done += static_cast<uint64_t>(n);
     }
-    host_protect(start, start + size, prot);
+    if (!host_protect(start, start + size, prot)) {
+      if (::mprotect(at(start), size, PROT_NONE) != 0) broken("taking back a mapping", start, size);
+      discard(start, size);
+      return -ENOMEM;
+    }
   }
   vmas_.emplace(start, std::move(vma));
   free_around(start).remove(start, start + size);
@@ -325,8 +363,7 @@ int64_t AddressSpace::munmap(GuestAddr addr, uint64_t size) {
   if (!in_windows(addr.value, addr.value + size)) return -EINVAL;
   std::unique_lock lock(mutex_);
   if (locked_area(addr.value, addr.value + size)) return -EPERM;
-  drop(addr.value, addr.value + size);
-  return 0;
+  return drop(addr.value, addr.value + size) ? 0 : -ENOMEM;
 }
 
 int64_t AddressSpace::mprotect(GuestAddr addr, uint64_t size, int prot) {
@@ -347,8 +384,9 @@ int64_t AddressSpace::mprotect(GuestAddr addr, uint64_t size, int prot) {
   for (auto it = vmas_.lower_bound(start); it != vmas_.end() && it->first < end; ++it) {
     if (it->second.backing == Backing::kSharedFile) {
       if (::mprotect(at(it->first), it->second.end - it->second.start, host_prot(prot)) != 0) return -errno;
-    } else {
-      host_protect(it->first, it->second.end.value, prot);
+    } else if (!host_protect(it->first, it->second.end.value, prot)) {
+      protect_as_mapped(it->first, it->second.end.value);  // as Linux: what came before it stays changed
+      return -ENOMEM;
     }
     it->second.prot = prot;
   }
@@ -362,8 +400,7 @@ int64_t AddressSpace::remap_locked(uint64_t old, uint64_t old_size, uint64_t new
   Vma const vma = std::prev(it)->second;
   if (vma.backing == Backing::kSharedFile) return -EINVAL;  // its file is no longer at hand
   if (!(flags & MREMAP_FIXED) && new_size <= old_size) {
-    if (new_size < old_size) drop(old + new_size, old + old_size);
-    return static_cast<int64_t>(old);
+    return drop(old + new_size, old + old_size) ? static_cast<int64_t>(old) : -ENOMEM;
   }
   if (!(flags & MREMAP_FIXED) && in_windows(old, old + new_size) && is_free(old + old_size, old + new_size)) {
     return place(old + old_size, new_size - old_size, vma.prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, vma.name) < 0
@@ -375,7 +412,7 @@ int64_t AddressSpace::remap_locked(uint64_t old, uint64_t old_size, uint64_t new
   if (to == 0) return -ENOMEM;
   if (int64_t const r = place(to, new_size, vma.prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, vma.name); r < 0) return r;
   std::memcpy(alias_of(to), alias_of(old), std::min(old_size, new_size));
-  drop(old, old + old_size);
+  if (!drop(old, old + old_size)) broken("unmapping what mremap has moved", old, old_size);
   return static_cast<int64_t>(to);
 }
 
@@ -410,8 +447,7 @@ int64_t AddressSpace::madvise(GuestAddr addr, uint64_t size, int advice) {
     Vma const& vma = it->second;
     uint64_t const from = std::max(it->first, addr.value), to = std::min(vma.end.value, addr.value + size);
     if (from >= to || vma.backing != Backing::kMemfd) continue;
-    fallocate(memfd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, alias_of(from) - alias_,
-              static_cast<off_t>(to - from));
+    discard(from, to - from);
   }
   return 0;
 }
@@ -431,8 +467,8 @@ int64_t AddressSpace::brk(GuestAddr addr) {
     if (place(old_end, new_end - old_end, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "[heap]") < 0) {
       return now;
     }
-  } else if (new_end < old_end) {
-    drop(new_end, old_end);
+  } else if (new_end < old_end && !drop(new_end, old_end)) {
+    return now;
   }
   brk_ = addr.value;
   return static_cast<int64_t>(brk_);
@@ -471,59 +507,7 @@ void AddressSpace::set_area_protection(GuestAddr start, int prot) {
   auto it = vmas_.find(start.value);
   if (it == vmas_.end()) return;
   it->second.prot = prot;
-  host_protect(start.value, it->second.end.value, prot);
-}
-
-// ---- pages away ----
-
-void AddressSpace::take_away(std::span<GuestAddr const> pages) {
-  std::vector<uint64_t> sorted;
-  for (GuestAddr page : pages) sorted.push_back(page_down(page.value));
-  std::ranges::sort(sorted);
-  std::unique_lock lock(mutex_);
-  for (uint64_t i = 0; i < sorted.size();) {
-    uint64_t const start = sorted[i];
-    uint64_t end = start + kPageSize;
-    for (++i; i < sorted.size() && sorted[i] <= end; ++i) end = sorted[i] + kPageSize;
-    for (uint64_t page = start; page < end; page += kPageSize) {
-      auto it = away_.upper_bound(page);
-      if (it != away_.begin() && std::prev(it)->second > page) continue;
-      ++away_count_;
-      auto [here, fresh] = away_.emplace(page, page + kPageSize);
-      if (here != away_.begin() && std::prev(here)->second == page) {
-        std::prev(here)->second = here->second;
-        here = std::prev(away_.erase(here));
-      }
-      if (auto next = std::next(here); next != away_.end() && next->first == here->second) {
-        here->second = next->second;
-        away_.erase(next);
-      }
-    }
-    ::mprotect(at(start), end - start, PROT_NONE);
-  }
-}
-
-void AddressSpace::bring_back(std::span<GuestAddr const> pages) {
-  std::unique_lock lock(mutex_);
-  for (GuestAddr addr : pages) {
-    uint64_t const page = page_down(addr.value);
-    auto it = away_.upper_bound(page);
-    if (it == away_.begin() || std::prev(it)->second <= page) continue;
-    auto [start, end] = *--it;
-    away_.erase(it);
-    if (start < page) away_[start] = page;
-    if (page + kPageSize < end) away_[page + kPageSize] = end;
-    --away_count_;
-    auto vma = vmas_.upper_bound(page);
-    if (vma == vmas_.begin() || std::prev(vma)->second.end.value <= page) continue;
-    ::mprotect(at(page), kPageSize, host_prot(std::prev(vma)->second.prot));
-  }
-}
-
-bool AddressSpace::is_away(GuestAddr addr) const {
-  std::shared_lock lock(mutex_);
-  auto it = away_.upper_bound(page_down(addr.value));
-  return it != away_.begin() && std::prev(it)->second > addr.value;
+  protect_as_mapped(start.value, it->second.end.value);
 }
 
 bool AddressSpace::find_vma(GuestAddr addr, Vma& out) const {

@@ -121,7 +121,11 @@ class AddressSpace {
   // Pages away: no guest access succeeds there (it becomes a fault at the vCPU) until they are
   // back. Pages must be memfd-backed. Coalesces neighbours into one mprotect. on_missing is called,
   // with no lock held, when the monitor itself needs a page that is away; it must bring it back.
-  void take_away(std::span<GuestAddr const> pages);
+  //
+  // Each run of pages away splits a host mapping, and the host allows a number of them (vm.max_map_count). False: there
+  // would be too many; all pages are as they were before the call.
+  [[nodiscard]] bool take_away(std::span<GuestAddr const> pages);
+  // Ends the monitor with a message if the host refuses: the guest's memory would be wrong.
   void bring_back(std::span<GuestAddr const> pages);
   [[nodiscard]] bool is_away(GuestAddr page) const;
   [[nodiscard]] uint64_t away_count() const noexcept { return away_count_.load(std::memory_order_acquire); }
@@ -138,8 +142,11 @@ class AddressSpace {
   [[nodiscard]] bool is_free(uint64_t start, uint64_t end) const;
   void split_at(uint64_t at);
   void merge(uint64_t start, uint64_t end);
-  void drop(uint64_t start, uint64_t end);
-  void host_protect(uint64_t start, uint64_t end, int prot);
+  [[nodiscard]] bool drop(uint64_t start, uint64_t end);  // false: host refused; the VMAs left in the range still hold
+  [[nodiscard]] bool host_protect(uint64_t start, uint64_t end, int prot);
+  void protect_as_mapped(uint64_t start, uint64_t end);
+  void discard(uint64_t start, uint64_t size);
+  void mark_away(uint64_t start, uint64_t end);
   int64_t place(uint64_t start, uint64_t size, int prot, int flags, int host_fd, uint64_t offset, std::string name);
   int64_t remap_locked(uint64_t old, uint64_t old_size, uint64_t new_size, int flags, uint64_t fixed);
   void bring_back_missing(GuestAddr addr, uint64_t size);

@@ -28,7 +28,8 @@ constexpr unsigned kMaxScripts = 4;  // as Linux: a script's interpreter may be 
 
 struct OpenProgram {
   ScopedFd fd;
-  std::string path;
+  std::string path;    // as the user or the program's header wrote it
+  std::string mapped;  // absolute, links resolved: what its mappings are called, as in Linux's /proc/PID/maps
   uint64_t size = 0;
   std::vector<std::byte> head;
 };
@@ -50,6 +51,8 @@ Result<OpenProgram> open_program(std::string const& path, Errc missing) {
   ssize_t const n = pread(fd, program.head.data(), program.head.size(), 0);
   if (n < 0) return fail_host(fmt::format("reading {}", path));
   program.head.resize(static_cast<size_t>(n));
+  char resolved[PATH_MAX];
+  program.mapped = realpath(path.c_str(), resolved) != nullptr ? resolved : path;
   return program;
 }
 
@@ -103,7 +106,7 @@ Result<uint64_t> map_image(AddressSpace& space, OpenProgram const& program, ElfI
   if (image.position_independent) {
     // base 0: anywhere. Reserve the whole span first, so that the segments are neighbours.
     int const flags = MAP_PRIVATE | MAP_ANONYMOUS | (base != 0 ? MAP_FIXED : 0);
-    int64_t const at = space.mmap(GuestAddr(base), span, PROT_NONE, flags, -1, 0, program.path);
+    int64_t const at = space.mmap(GuestAddr(base), span, PROT_NONE, flags, -1, 0, program.mapped);
     if (at < 0)
       return fail(Errc::kRegionExhausted,
                   fmt::format("{}: no room for its {} MiB in the guest's memory", program.path, span >> 20));
@@ -117,7 +120,7 @@ Result<uint64_t> map_image(AddressSpace& space, OpenProgram const& program, ElfI
     uint64_t const start = page_down(s.address) + bias, lead = s.address % kPageSize;
     uint64_t const size = page_up(s.memory_size + lead);
     int64_t const r = space.mmap(GuestAddr(start), size, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, page_down(s.file_offset), program.path);
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, page_down(s.file_offset), program.mapped);
     if (r < 0)
       return fail_host(fmt::format("{}: mapping a segment at {:#x}", program.path, start), static_cast<int>(-r));
     std::byte* to = space.alias(GuestAddr(start));
@@ -234,8 +237,7 @@ Result<Registers> load_program(Process& process, ProgramSpec const& spec) {
     if (depth == kMaxScripts)
       return fail(Errc::kNoInterpreter, fmt::format("{}: scripts nested too deeply", *path), ELOOP);
   }
-  char resolved[PATH_MAX];
-  process.exe_path = realpath(program->path.c_str(), resolved) != nullptr ? resolved : program->path;
+  process.exe_path = program->mapped;
   // As Linux: the name is the script's or program's own, not the interpreter's.
   process.command_name = path->substr(path->rfind('/') + 1).substr(0, 15);
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <iostream>
@@ -90,9 +91,10 @@ class Taking final : public vmm::Hooks {
 
 class ReportOfAGuest : public testing::Test {
  protected:
-  void run(char const* what, int signal) {
+  void run(char const* what, int signal,
+           std::string const& program = std::filesystem::read_symlink("/proc/self/exe").string()) {
     vmm::RunConfig config;
-    config.program.argv = {std::filesystem::read_symlink("/proc/self/exe").string(), "--guest", what};
+    config.program.argv = {program, "--guest", what};
     config.program.envp = {"PATH=/usr/bin"};
     auto memory = vmm::make_memory(config);
     ASSERT_TRUE(memory.has_value()) << memory.error().message;
@@ -116,6 +118,23 @@ class ReportOfAGuest : public testing::Test {
 TEST_F(ReportOfAGuest, BadStore) {
   run("store", SIGSEGV);
   EXPECT_NE(taking.report.backtrace[0].function.find("store_to_bad"), std::string::npos);
+  expect_chain({"store_to_bad", "work", "main"});
+}
+
+// As a user starts it: the path is relative, and a link. Its code must be found all the same.
+TEST_F(ReportOfAGuest, ProgramNamedByARelativeLink) {
+  namespace fs = std::filesystem;
+  fs::path const before = fs::current_path(), program = fs::read_symlink("/proc/self/exe");
+  std::string dir = (fs::temp_directory_path() / "vmsrs-report-XXXXXX").string();
+  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  fs::create_symlink(program, fs::path(dir) / "link");
+  fs::current_path(dir);
+  run("store", SIGSEGV, "./link");
+  fs::current_path(before);
+  fs::remove_all(dir);
+  ASSERT_FALSE(taking.report.backtrace.empty());
+  EXPECT_EQ(taking.report.backtrace[0].module, program.string());
+  EXPECT_NE(taking.report.backtrace[0].build_id, "");
   expect_chain({"store_to_bad", "work", "main"});
 }
 

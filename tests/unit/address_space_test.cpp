@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <ctime>
+#include <fstream>
 #include <vector>
 
 #include "vmm/safe_copy.hpp"
@@ -126,7 +127,7 @@ TEST_F(AddressSpaceTest, PagesAwayComeBackWhenTheMonitorNeedsThem) {
   GuestAddr const a = map(16 * 4096);
   ASSERT_TRUE(space->write(a + 4096, uint64_t{1}));
   std::vector<GuestAddr> const pages{a + 4096, a + 8192, a + 5 * 4096};
-  space->take_away(pages);
+  ASSERT_TRUE(space->take_away(pages));
   EXPECT_EQ(space->away_count(), 3u);
   EXPECT_TRUE(space->is_away(a + 4100));
   EXPECT_FALSE(space->is_away(a));
@@ -190,6 +191,70 @@ TEST_F(AddressSpaceTest, AFullRegionWithThousandsOfPiecesIsSearchedQuickly) {
                     kSearches;
   RecordProperty("ns_per_search", static_cast<int>(ns));
   EXPECT_LT(ns, 10000) << "a walk over 4000 pieces takes some 40000 ns";
+}
+
+// ---- the host's limit of mappings per process ----
+
+class AddressSpaceLimitTest : public AddressSpaceTest {
+ protected:
+  // Every second page of `count` pages.
+  static std::vector<GuestAddr> scattered(GuestAddr from, uint64_t count) {
+    std::vector<GuestAddr> pages;
+    for (uint64_t i = 0; i < count; i += 2) pages.push_back(from + i * 4096);
+    return pages;
+  }
+  static uint64_t host_limit() {
+    uint64_t limit = 0;
+    std::ifstream("/proc/sys/vm/max_map_count") >> limit;
+    return limit;
+  }
+};
+
+TEST_F(AddressSpaceLimitTest, PagesAwayAnyPatternStayUnderTheHostsLimit) {
+  constexpr uint64_t kPages = 59'000;
+  if (host_limit() < 65'530) GTEST_SKIP() << "vm.max_map_count is " << host_limit() << ", below the default";
+  GuestAddr const a = map(4 * kPages * 4096);
+  EXPECT_FALSE(space->take_away(scattered(a, 4 * kPages)));
+  EXPECT_EQ(space->away_count(), 0u);
+  // One run costs two host mappings, but every second page may come back first.
+  std::vector<GuestAddr> run;
+  for (uint64_t i = 0; i < kPages; ++i) run.push_back(a + i * 4096);
+  ASSERT_TRUE(space->take_away(run));
+  space->bring_back(scattered(a, kPages));
+  EXPECT_EQ(space->away_count(), kPages / 2);
+  EXPECT_FALSE(space->is_away(a + 2 * 4096));
+  EXPECT_TRUE(space->is_away(a + 3 * 4096));
+  EXPECT_FALSE(space->take_away(scattered(a + kPages * 4096, 2 * kPages)));
+  EXPECT_EQ(space->away_count(), kPages / 2) << "those that were away before are still away";
+  EXPECT_TRUE(space->is_away(a + 3 * 4096));
+  space->bring_back(run);
+  EXPECT_EQ(space->away_count(), 0u);
+  EXPECT_TRUE(space->write(a + 3 * 4096, uint64_t{1}));
+}
+
+TEST_F(AddressSpaceLimitTest, WhatTheHostRefusesIsAllUndone) {
+  uint64_t const limit = host_limit();
+  if (limit > 100'000) GTEST_SKIP() << "vm.max_map_count is " << limit << ", too many mappings to make";
+  GuestAddr const a = map(limit * 4096), b = map(8192 * 4096);
+  // The guest itself uses up the host's mappings, and is told so as it would be natively.
+  uint64_t page = 0;
+  int64_t refused = 0;
+  for (; page < limit && refused == 0; page += 2) refused = space->mprotect(a + page * 4096, 4096, PROT_READ);
+  ASSERT_EQ(refused, -ENOMEM);
+  EXPECT_TRUE(space->write(a + (page - 2) * 4096, uint64_t{1})) << "a refused mprotect changes nothing";
+  EXPECT_FALSE(space->write(a + (page - 4) * 4096, uint64_t{1}));
+  // Room for some pages, not for all.
+  for (uint64_t i = 0; i < 100; i += 2) ASSERT_EQ(space->mprotect(a + i * 4096, 4096, kRw), 0);
+  EXPECT_FALSE(space->take_away(scattered(b, 8192)));
+  EXPECT_EQ(space->away_count(), 0u);
+  for (GuestAddr const p : scattered(b, 8192)) {
+    ASSERT_FALSE(space->is_away(p));
+    ASSERT_TRUE(space->write(p, uint64_t{1}));
+  }
+  auto const few = scattered(b, 32);
+  EXPECT_TRUE(space->take_away(few)) << "the first attempt gave back the mappings it had used";
+  space->bring_back(few);
+  EXPECT_EQ(space->munmap(a, limit * 4096), 0);
 }
 
 }  // namespace

@@ -131,8 +131,9 @@ void with_handler(int signal, void (*run)()) {
   sigaction(signal, &old, nullptr);
 }
 
+int volatile* volatile unmapped = reinterpret_cast<int volatile*>(8);
 void fault_by_load(void*) {
-  sink = *reinterpret_cast<volatile int*>(8);
+  sink = *unmapped;
 }
 void (*volatile nowhere)() = reinterpret_cast<void (*)()>(0x10);
 OPTIMISED void fault_by_call(void*) {

@@ -46,7 +46,7 @@ class SyscallAway : public vmm_test::SyscallFixture {
     usleep(2000);
     std::vector<vmm::GuestAddr> pages;
     for (uint64_t at = 0; at < kArena; at += vmm::kPageSize) pages.push_back(arena + at);
-    memory().take_away(pages);
+    EXPECT_TRUE(memory().take_away(pages));
     event();
     caller.join();
     return result;
