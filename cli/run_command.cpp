@@ -129,7 +129,8 @@ int run(RunOptions const& options) {
   auto const begin = std::chrono::steady_clock::now();
   auto const status = vmm::run_guest(config, std::move(*memory), recovery.get(), [&](vmm::GuestProcess& process) {
     std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - begin;
-    auto const stats = stats_of(process, seconds.count());
+    auto stats = stats_of(process, seconds.count());
+    if (recovery != nullptr) stats["log_records"] = recovery->log_records();
     if (options.stats) print_stats(stats);
     if (stats_file.is_open()) stats_file << stats.dump(1) << '\n';
   });

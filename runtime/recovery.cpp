@@ -91,6 +91,11 @@ RunSummary Recovery::summary(vmm::Process& process) {
   return s;
 }
 
+uint64_t Recovery::log_records() {
+  auto const stats = store_->stats();
+  return stats ? stats->records : 0;
+}
+
 char const* name_of(RestoreMode mode) {
   switch (mode) {
     case RestoreMode::kAuto:

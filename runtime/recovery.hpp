@@ -37,6 +37,8 @@ class Recovery final : public vmm::Hooks {
   std::optional<int64_t> on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
   void on_syscall_write(vmm::Thread& thread, vmm::GuestRange range) override;
   void on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) override;
+  // Ring records that the store has taken so far.
+  [[nodiscard]] uint64_t log_records();
   [[nodiscard]] bool wants_syscalls() const override { return attached_.load(std::memory_order_relaxed); }
 
  private:
