@@ -243,9 +243,8 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
       land(thread, landing, index, unwind, report);
     }
     report.land_us = static_cast<double>(monotonic_ns() - t0) / 1e3;
-    // Memory is right (or its polluted pages are away): what follows costs nobody but the faulted user.
-    trace(report, at_fault);
     if (undone.demand) {
+      trace(report, at_fault);  // the report stays with the pages
       uint64_t const due = monotonic_ns() + options_.sweep_after_ms * 1'000'000;
       restorer_.keep(undone.candidates, undone.polluted, report, due);
     }
@@ -254,6 +253,7 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
   if (undone.demand) {
     tell_finished();
   } else {
+    trace(report, at_fault);  // memory is right: this costs nobody but the faulted user
     tell(report);
   }
   if (!options_.suppress) return false;
