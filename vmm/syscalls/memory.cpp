@@ -1,19 +1,36 @@
 // Memory calls: all served by AddressSpace.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include <atomic>
+#include <cstdio>
 
 #include "vmm/process.hpp"
 
 namespace vmm {
 namespace {
 
+// The one place where a user can learn why a program that has memory to spare is refused some.
+int64_t tell_when_full(Thread& t, uint64_t size, int64_t result) {
+  static std::atomic<bool> told{false};
+  uint64_t const window = t.memory().address_mask() + 1;
+  if (result == -ENOMEM && size <= window && !told.exchange(true)) {
+    fmt::print(stderr, "vmsrs: no room for {} KiB more in the guest's memory of {} MiB (--memory): ENOMEM\n",
+               size >> 10, window >> 20);
+  }
+  return result;
+}
+
 int64_t sys_mmap(Thread& t, SyscallArgs const& args) {
   auto const [addr, size, prot, flags, fd, offset] = args.a;
   int const map_flags = static_cast<int>(flags);
   if (map_flags & MAP_ANONYMOUS) {
-    return t.memory().mmap(GuestAddr(addr), size, static_cast<int>(prot), map_flags, -1, 0, "");
+    int64_t const r = t.memory().mmap(GuestAddr(addr), size, static_cast<int>(prot), map_flags, -1, 0, "");
+    bool const anywhere = (map_flags & (MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_HUGETLB)) == 0;
+    return anywhere ? tell_when_full(t, size, r) : r;
   }
   FileRef const file = t.fds().get(static_cast<int>(fd));
   if (!file) return -EBADF;
