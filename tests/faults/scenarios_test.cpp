@@ -110,4 +110,70 @@ TEST_F(Scenario, WordsComeBackAtOnce) {
   }
 }
 
+TEST_F(Scenario, ReadersWhileTheSuppressionBegins) {
+  for (char const* options : {"--restore demand", "--restore demand --store strict"})
+    run_well(options, "consistency 1");
+  for (char const* options : {"", "--restore demand", "--restore eager"}) run_well(options, "consistency 1-locked");
+}
+
+TEST_F(Scenario, WhoWritesAfterTheFaultIsReadAfterHim) {
+  for (char const* options : {"", "--restore demand", "--restore eager", "--store strict"}) {
+    Outcome const o = run_well(options, "consistency 2");
+    ASSERT_EQ(o.faults.size(), 1U);
+    EXPECT_EQ(o.faults[0]["words_polluted"], 10);
+  }
+}
+
+TEST_F(Scenario, DataAndItsRecoveryDataChangeAsOne) {
+  for (char const* options : {"", "--restore demand", "--restore eager"}) run_well(options, "consistency 3");
+}
+
+TEST_F(Scenario, FiguresFourAndFive) {
+  for (char const* options : {"", "--restore demand", "--restore eager", "--store strict", "--isolation track"}) {
+    Outcome const o = run_well(options, "consistency figures");
+    ASSERT_EQ(o.faults.size(), 1U);
+    EXPECT_EQ(o.faults[0]["words_polluted"], 1);
+  }
+  Outcome const o = run_well("--restore demand --sweep-after 60000", "consistency figures");
+  EXPECT_EQ(sum(o.faults, "by_trap"), 1U) << "P1's load brings P0's line back";
+}
+
+TEST_F(Scenario, NestedScopes) {
+  for (char const* options : {"", "--store strict", "--restore demand"}) run_well(options, "journal nested");
+}
+
+TEST_F(Scenario, BlocksOfAbortedScopes) {
+  Outcome const o = run_well("", "journal heap");
+  EXPECT_EQ(sum(o.faults, "blocks_freed"), 80U) << "two for each of 40 aborts";
+}
+
+TEST_F(Scenario, LocksOfAbortedScopes) {
+  Outcome const o = run_well("", "journal locks");
+  ASSERT_EQ(o.faults.size(), 1U);
+  EXPECT_GE(o.faults[0]["locks_released"].get<uint64_t>(), 2U);
+}
+
+TEST_F(Scenario, DescriptorsOfAbortedScopes) {
+  Outcome const o = run_well("", "journal fds");
+  EXPECT_EQ(sum(o.faults, "fds_closed"), 50U * 4);
+}
+
+TEST_F(Scenario, WhatACallReadIsUndone) {
+  for (char const* options : {"", "--store strict", "--restore demand"}) run_well(options, "journal read");
+}
+
+TEST_F(Scenario, DestructorsRunWhereThePolicyIsUnwind) {
+  Outcome const o = run_well("", "journal unwind");
+  for (Json const& fault : o.faults) EXPECT_EQ(fault["outcome"], "unwound");
+}
+
+TEST_F(Scenario, TwoHundredThreadsTwentyOfThemFaulting) {
+  for (char const* policy : {"land", "unwind"}) {
+    Outcome const o = run_well("", std::string("many ") + policy);
+    EXPECT_EQ(o.faults.size(), 100U);
+    EXPECT_EQ(o.summary["uncontained"], 0);
+    EXPECT_GE(o.stats["peak_threads"].get<uint64_t>(), 201U);
+  }
+}
+
 }  // namespace
