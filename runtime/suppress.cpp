@@ -116,6 +116,7 @@ Recovery::Undone Recovery::undo(vmm::Thread& thread, ThreadState& state, srs_lan
   report.damaged_records = result->damaged;
   report.unordered_records = result->unordered;
   slot->owner = result->outer;
+  state.aborted = landing.owner;
   state.actions.clear();
   for (store::Action const& action : result->actions) {
     state.actions.push_back({static_cast<uint64_t>(action.kind), action.arg, action.detail});
@@ -223,6 +224,7 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
   report.tainted = slot->critical != 0;
   report.output_before_abort = state->output_sent && srs_owner_number(landing.owner) <= state->output_number;
   report.lock_cycles = state->lock_cycles;
+  report.exits = 1;  // the one that brought the thread here: it does not run again before it lands
   state->lock_cycles = 0;
   bool const unwind =
       info.policy == SRS_UNWIND && unwind_pad_ != 0 && blow.kind != SRS_FAULT_STACK && index == depth - 1;
@@ -292,7 +294,8 @@ vmm::FaultVerdict Recovery::forced(vmm::Thread& thread, vmm::Fault const& fault)
   bool live = false;
   for (unsigned i = 0; i < SRS_MAX_DEPTH && i < slot->depth; ++i)
     live = live || slot->landings[i].owner == state->forced_owner;
-  if (!live) return vmm::FaultVerdict::kResume;  // the scope ended in time
+  // The scope ended in time; or it was aborted, and the watch looked before the landing code took its record away.
+  if (!live || state->forced_owner == state->aborted) return vmm::FaultVerdict::kResume;
   Blow blow;
   blow.kind = kind;
   blow.fault = fault;
