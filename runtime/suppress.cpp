@@ -116,7 +116,6 @@ Recovery::Undone Recovery::undo(vmm::Thread& thread, ThreadState& state, srs_lan
   report.damaged_records = result->damaged;
   report.unordered_records = result->unordered;
   slot->owner = result->outer;
-  state.aborted = landing.owner;
   state.actions.clear();
   for (store::Action const& action : result->actions) {
     state.actions.push_back({static_cast<uint64_t>(action.kind), action.arg, action.detail});
@@ -294,8 +293,7 @@ vmm::FaultVerdict Recovery::forced(vmm::Thread& thread, vmm::Fault const& fault)
   bool live = false;
   for (unsigned i = 0; i < SRS_MAX_DEPTH && i < slot->depth; ++i)
     live = live || slot->landings[i].owner == state->forced_owner;
-  // The scope ended in time; or it was aborted, and the watch looked before the landing code took its record away.
-  if (!live || state->forced_owner == state->aborted) return vmm::FaultVerdict::kResume;
+  if (!live) return vmm::FaultVerdict::kResume;  // the scope ended in time
   Blow blow;
   blow.kind = kind;
   blow.fault = fault;

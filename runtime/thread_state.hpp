@@ -28,7 +28,6 @@ struct ThreadState {
   uint64_t output_number = 0;  // that scope's number
   bool range_open = false;     // a system call is writing monitored memory
   uint64_t lock_cycles = 0;
-  uint64_t aborted = 0;  // the last scope that was undone
   // Why the thread is to fault at its next gate, and the scope that is meant.
   std::atomic<uint32_t> forced_kind{SRS_FAULT_NONE};
   std::atomic<uint64_t> forced_owner{0};

@@ -64,7 +64,7 @@ TEST_P(Kinds, AreContainedAndNamed) {
     EXPECT_FALSE(f["output_before_abort"].get<bool>()) << o.output;
     if (point == "before") {
       EXPECT_EQ(f["words_polluted"], 0) << o.output;
-    } else {
+    } else if (kKinds[i].second != "deadline") {  // which may strike in front of a lock that another one's loop holds
       EXPECT_GT(f["words_polluted"], 0) << o.output;
     }
   }
