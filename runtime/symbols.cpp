@@ -17,7 +17,6 @@ namespace vmsrs::runtime {
 namespace {
 
 constexpr uint64_t kMaxSection = 512ULL << 20;  // of a symbol or string table
-constexpr uint64_t kMaxSections = 1 << 16;
 constexpr uint64_t kMaxNotes = 4096;
 
 class ElfFile {
@@ -31,8 +30,7 @@ class ElfFile {
     Elf64_Ehdr header{};
     if (!read(0, &header, sizeof header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
         header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
-        header.e_machine != EM_X86_64 || header.e_shentsize != sizeof(Elf64_Shdr) || header.e_shnum == 0 ||
-        header.e_shnum > kMaxSections) {
+        header.e_machine != EM_X86_64 || header.e_shentsize != sizeof(Elf64_Shdr) || header.e_shnum == 0) {
       return;
     }
     sections_ = read_array<Elf64_Shdr>(header.e_shoff, uint64_t{header.e_shnum} * sizeof(Elf64_Shdr));
@@ -137,8 +135,8 @@ class Symbols::Table {
         if (a.sized != b.sized) return a.sized;
         return a.local < b.local;
       });
-      auto const same = std::ranges::unique(entries_, {}, &Entry::start);
-      entries_.erase(same.begin(), same.end());
+      auto const same = [](Entry const& a, Entry const& b) { return a.start == b.start; };
+      entries_.erase(std::unique(entries_.begin(), entries_.end(), same), entries_.end());
     }
     return !entries_.empty();
   }

@@ -64,7 +64,7 @@ Result<std::string> find_in_path(std::string const& name) {
   for (size_t at = 0; at <= dirs.size();) {
     size_t const end = std::min(dirs.find(':', at), dirs.size());
     std::string const dir = end == at ? "." : dirs.substr(at, end - at);
-    std::string candidate = dir + "/" + name;
+    std::string candidate = fmt::format("{}/{}", dir, name);
     if (access(candidate.c_str(), X_OK) == 0) return candidate;
     at = end + 1;
   }
@@ -77,7 +77,7 @@ Result<bool> follow_script(OpenProgram& program, std::vector<std::string>& argv)
   std::string line(reinterpret_cast<char const*>(program.head.data()) + 2,
                    std::min<size_t>(program.head.size(), 257) - 2);
   line.resize(std::min(line.find('\n'), line.size()));
-  auto const trim = [](std::string s) {
+  auto const trim = [](std::string const& s) {
     size_t const from = s.find_first_not_of(" \t"), to = s.find_last_not_of(" \t\r");
     return from == std::string::npos ? std::string() : s.substr(from, to - from + 1);
   };
