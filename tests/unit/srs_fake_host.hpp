@@ -155,9 +155,13 @@ inline void undo(srs_slot* slot, uint64_t index) {
       case SRS_REC_STORE:
         *word = (*word & ~in) | (r.a & in);
         break;
-      case SRS_REC_DELTA:
-        *word = (*word & ~in) | (((*word & in) - r.a) & in);
+      case SRS_REC_DELTA: {  // other threads add to the word meanwhile
+        uint64_t seen = __atomic_load_n(word, __ATOMIC_RELAXED);
+        while (!__atomic_compare_exchange_n(word, &seen, (seen & ~in) | (((seen & in) - r.a) & in), false,
+                                            __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+        }
         break;
+      }
       case SRS_REC_ALLOC:
         log.actions.push_back({SRS_ACT_FREE, address, r.a});
         break;
