@@ -176,9 +176,10 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
          std::map<std::string, RestoreMode>{
              {"auto", RestoreMode::kAuto}, {"demand", RestoreMode::kDemand}, {"eager", RestoreMode::kEager}},
          "auto (default), demand: a word comes back when somebody needs it, or eager: at once");
-  choice("--policy", r.policy,
-         std::map<std::string, srs_policy>{{"land", SRS_LAND}, {"unwind", SRS_UNWIND}, {"run", SRS_RUN}},
-         "land (default): the faulted request returns at once; unwind: destructors run first");
+  choice(
+      "--policy", r.policy,
+      std::map<std::string, srs_policy>{{"land", SRS_LAND}, {"unwind", SRS_UNWIND}, {"run", SRS_RUN}},
+      "land (default): the faulted request returns at once; unwind: destructors run first; run: not built yet, lands");
   choice("--isolation", r.isolation,
          std::map<std::string, srs_isolation>{{"hold", SRS_HOLD}, {"release", SRS_RELEASE}, {"track", SRS_TRACK}},
          "hold (default): locks under which a request wrote are kept to its end; release; track");
