@@ -35,7 +35,7 @@ struct FaultReport {
   std::string why;               // the program's own words (abort message, exception type…)
   std::vector<Frame> backtrace;  // innermost first
 
-  std::string outcome;  // "landed", "unwound", "run", "passed on", "not contained: …"
+  std::string outcome;  // "landed", "unwound", "run", "passed on", "not contained: …" (and then why)
   unsigned depth = 0;   // scopes live in the thread at the fault
   std::string isolation, restore, policy;
   uint64_t words_polluted = 0, words_spliced = 0, pages = 0;
@@ -47,7 +47,7 @@ struct FaultReport {
   bool output_before_abort = false;
   bool tainted = false;              // faulted inside the allocator or the library
   double abort_us = 0, land_us = 0;  // from the exit to: memory right (eager) or pages away; the thread lands
-  uint64_t exits = 0;                // KVM exits of the faulting thread between fault and landing, the fault's included
+  uint64_t exits = 0;                // of the faulting thread from its fault, that one included, until it has landed
 };
 
 char const* name_of(enum srs_fault_kind kind);      // "load", "store", "stack overflow"…

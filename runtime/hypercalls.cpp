@@ -139,6 +139,7 @@ int64_t Recovery::new_slot(vmm::Thread& thread) {
 }
 
 void Recovery::on_thread_end(vmm::Thread& thread) {
+  if (ThreadState* ending = state_of(thread)) landing_over(thread, *ending);
   std::unique_ptr<ThreadState> state;
   process_->with_thread(thread.tid(), [&](vmm::Thread& t) {
     state.reset(state_of(t));
@@ -163,6 +164,10 @@ int64_t Recovery::profile(vmm::SyscallArgs const& args) {
 int64_t Recovery::landed(vmm::Thread& thread, vmm::GuestAddr to, uint64_t count) {
   ThreadState& state = *state_of(thread);
   state.landing = false;  // slot->critical keeps deadlines off from here on
+  if (count == 0) {
+    landing_over(thread, state);
+    return 0;
+  }
   uint64_t const n = std::min({count, kActionsAtOnce, static_cast<uint64_t>(state.actions.size())});
   if (n == 0) return 0;
   if (!thread.memory().write(to, state.actions.data(), n * sizeof(srs_action))) return -EFAULT;

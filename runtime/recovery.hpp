@@ -65,11 +65,14 @@ class Recovery final : public vmm::Hooks {
   bool suppress(vmm::Thread& thread, Blow const& blow);
   bool innermost_landing(vmm::Thread& thread, ThreadState const& state, unsigned& depth, srs_landing& landing) const;
   struct Undone {
+    bool done = false;
     bool demand = false;
     std::vector<uint64_t> candidates, polluted;  // pages taken away; those of them that wait
     std::vector<store::Owner> dependents;
   };
   Undone undo(vmm::Thread& thread, ThreadState& state, srs_landing const& landing, FaultReport& report);
+  void escalate(FaultReport report, vmm::Registers const& at_fault);
+  void landing_over(vmm::Thread& thread, ThreadState& state);
   bool choose_demand(store::Owner scope, std::vector<uint64_t>& pages);
   void tell_finished();
   void strike_again();

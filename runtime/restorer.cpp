@@ -29,7 +29,7 @@ void Restorer::keep(std::vector<uint64_t> const& candidates, std::vector<uint64_
     if (!stay.contains(page) && !older && away_.erase(page) != 0) back.push_back(page);
   }
   memory_.bring_back(addresses(back));
-  open_.push_back({std::move(report), stay, due_ns});
+  open_.push_back({.report = std::move(report), .pages = stay, .due_ns = due_ns});
 }
 
 bool Restorer::restore(uint64_t page, store::Reason reason, uint64_t word) {
@@ -58,10 +58,18 @@ void Restorer::sweep(uint64_t now_ns) {
   for (uint64_t page : due) restore(page, store::Reason::sweep);
 }
 
+void Restorer::landed(uint64_t fault, uint64_t exits) {
+  for (Open& open : open_) {
+    if (open.report.id != fault) continue;
+    open.report.exits = exits;
+    open.landed = true;
+  }
+}
+
 std::vector<FaultReport> Restorer::finished() {
   std::vector<FaultReport> done;
   std::erase_if(open_, [&](Open& open) {
-    if (!open.pages.empty()) return false;
+    if (!open.pages.empty() || !open.landed) return false;
     done.push_back(std::move(open.report));
     return true;
   });

@@ -1,4 +1,5 @@
-// Polluted pages on their way back: demand-driven restoration (design.md section 4 item 3).
+// Polluted pages on their way back: demand-driven restoration (design.md section 4 item 3). And the reports of faults
+// that are not over: a page is away, or the thread has not landed.
 //
 // Lock: the caller holds the abort mutex for every call, so that a trap taken during an abort waits until the last page
 // is away and the undo is done.
@@ -22,7 +23,8 @@ class Restorer {
   // scattered pages, and none was taken; the undo must be eager.
   [[nodiscard]] bool take_away(std::vector<uint64_t> const& pages);
   // After it: those of `candidates` that are not polluted come back at once; the others wait. Their words are counted
-  // in `report` as they come back; finished() hands it out when all are.
+  // in `report` as they come back; finished() hands it out when all are, and the thread has landed. (None of both, if
+  // the undo was eager.)
   void keep(std::vector<uint64_t> const& candidates, std::vector<uint64_t> const& polluted, FaultReport report,
             uint64_t due_ns);
   // A page that somebody needs. word != 0: it is about to be overwritten as a whole. False: it was not away.
@@ -30,7 +32,9 @@ class Restorer {
   // Puts everything right that has waited long enough (all with due_ns = UINT64_MAX).
   void sweep(uint64_t now_ns);
   [[nodiscard]] bool waiting() const { return !away_.empty(); }
-  // Reports whose last page is back, complete.
+  // The thread of that fault is back in its program, and spent so many exits on it.
+  void landed(uint64_t fault, uint64_t exits);
+  // Reports whose last page is back and whose thread has landed, complete.
   std::vector<FaultReport> finished();
 
  private:
@@ -38,6 +42,7 @@ class Restorer {
     FaultReport report;
     std::set<uint64_t> pages;
     uint64_t due_ns;
+    bool landed = false;
   };
   vmm::AddressSpace& memory_;
   store::StoreClient& store_;

@@ -4,6 +4,7 @@
 #include <csignal>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "runtime/backtrace.hpp"
 #include "runtime/fault_kind.hpp"
@@ -104,9 +105,11 @@ Recovery::Undone Recovery::undo(vmm::Thread& thread, ThreadState& state, srs_lan
   auto result = store_->abort(landing.owner, undone.demand ? store::Restore::demand : store::Restore::eager);
   report.restore = undone.demand ? "demand" : "eager";
   if (!result) {
-    report.outcome = fmt::format("not undone: {}", result.error().message);
+    report.outcome = fmt::format("not contained: not undone: {}", result.error().message);
+    (void)store_result(tl::unexpected(result.error()));
     return undone;
   }
+  undone.done = true;
   report.words_polluted = result->words_polluted;
   report.words_spliced = result->words_spliced;
   report.by_eager = undone.demand ? 0 : result->words_restored;
@@ -181,9 +184,30 @@ void Recovery::land(vmm::Thread& thread, srs_landing const& landing, unsigned in
   if (report.outcome.empty()) report.outcome = "landed";
 }
 
+// What the scope wrote is still there, and nobody can say where (its beginning in the log was overwritten, or the store
+// is gone): no thread may go on with it, and no handler of the guest's either. The process ends as of this fault.
+void Recovery::escalate(FaultReport report, vmm::Registers const& at_fault) {
+  process_->exit_group(0, report.signal != 0 ? report.signal : SIGABRT);
+  uncontained_ += 1;
+  trace(report, at_fault);
+  tell(std::move(report));
+}
+
+// The thread is back in its program (or will never be): the last figure of its fault's report.
+void Recovery::landing_over(vmm::Thread& thread, ThreadState& state) {
+  uint64_t const fault = std::exchange(state.landing_fault, 0);
+  if (fault == 0) return;
+  {
+    std::lock_guard lock(abort_mutex_);
+    restorer_.landed(fault, thread.exits() - state.exits_before);
+  }
+  tell_finished();
+}
+
 bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
   ThreadState* state = state_of(thread);
   if (state == nullptr || !attached_) return false;
+  landing_over(thread, *state);  // struck again on the way
   uint64_t const t0 = monotonic_ns();
   unsigned depth = 0;
   srs_landing landing{};
@@ -223,7 +247,6 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
   report.tainted = slot->critical != 0;
   report.output_before_abort = state->output_sent && srs_owner_number(landing.owner) <= state->output_number;
   report.lock_cycles = state->lock_cycles;
-  report.exits = 1;  // the one that brought the thread here: it does not run again before it lands
   state->lock_cycles = 0;
   bool const unwind =
       info.policy == SRS_UNWIND && unwind_pad_ != 0 && blow.kind != SRS_FAULT_STACK && index == depth - 1;
@@ -238,26 +261,34 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
     } else {
       report.outcome = "not undone: undo is switched off";
     }
-    if (options_.suppress) {
+    if (options_.suppress && (undone.done || !options_.undo)) {
       state->landing = true;
       state->aborted_owner = landing.owner;
       land(thread, landing, index, unwind, report);
     }
     report.land_us = static_cast<double>(monotonic_ns() - t0) / 1e3;
-    if (undone.demand) {
+    if (undone.demand && undone.done) {
       trace(report, at_fault);  // the report stays with the pages
       uint64_t const due = monotonic_ns() + options_.sweep_after_ms * 1'000'000;
       restorer_.keep(undone.candidates, undone.polluted, report, due);
     }
   }
-  strike_dependents(undone.dependents);
-  if (undone.demand) {
-    tell_finished();
-  } else {
-    trace(report, at_fault);  // memory is right: this costs nobody but the faulted user
-    tell(report);
+  if (options_.undo && !undone.done) {
+    escalate(std::move(report), at_fault);
+    return true;
   }
-  if (!options_.suppress) return false;
+  strike_dependents(undone.dependents);
+  if (!undone.demand) {
+    trace(report, at_fault);  // memory is right: this costs nobody but the faulted user
+    std::lock_guard lock(abort_mutex_);
+    restorer_.keep({}, {}, report, UINT64_MAX);
+  }
+  state->landing_fault = report.id;
+  state->exits_before = thread.exits() - 1;
+  if (!options_.suppress) {
+    landing_over(thread, *state);
+    return false;
+  }
   contained_ += 1;
 
   srs_fault_info& last = state->last_fault;

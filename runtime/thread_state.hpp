@@ -35,6 +35,9 @@ struct ThreadState {
   // strike.
   bool landing = false;
   uint64_t aborted_owner = 0;  // the scope of the last abort
+  // The fault whose landing is not over (its report waits for that), and the thread's exits before it.
+  uint64_t landing_fault = 0;
+  uint64_t exits_before = 0;
 };
 
 }  // namespace vmsrs::runtime

@@ -93,6 +93,7 @@ VmExit GuestThread::enter_guest() {
     return ExitKicked{};
   }
   VmExit exit = vcpu_.run(regs_);
+  ++exits_;
   state_.store(RunState::kMonitor);
   return exit;
 }

@@ -60,6 +60,8 @@ class Thread {
   // call it.
   void kick() noexcept;
   [[nodiscard]] RunState state() const noexcept { return state_.load(std::memory_order_acquire); }
+  // How often it left the guest so far. Only the thread itself.
+  [[nodiscard]] uint64_t exits() const noexcept { return exits_; }
 
   // Tells the layer above that the present call will write this guest memory; before the host call.
   void announce_out(GuestRange range);
@@ -79,6 +81,7 @@ class Thread {
   std::atomic<RunState> state_{RunState::kMonitor};
   std::atomic<bool> kicked_{false};
   int64_t restart_deadline_ = 0;
+  uint64_t exits_ = 0;
   std::atomic<int> forced_{0};  // signal of a forced fault
   std::atomic<int> host_tid_{0};
   uint8_t volatile* immediate_exit_ = nullptr;  // of the vCPU's run page

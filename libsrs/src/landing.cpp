@@ -20,11 +20,12 @@ void after_abort(Thread* t, uint32_t index, bool remember) {
   }
   if (slot->critical != 0) t->tainted = true;
   slot->critical = 1;  // a second blow waits until this is done
-  srs_action actions[32];
+  constexpr long kAtOnce = 32;
+  srs_action actions[kAtOnce];
   for (;;) {
-    long const n = hypercall(SRS_HC_LANDED, actions, sizeof actions / sizeof actions[0]);
+    long const n = hypercall(SRS_HC_LANDED, actions, kAtOnce);
     if (n <= 0) break;
-    for (long i = 0; i < n && i < 32; ++i) {
+    for (long i = 0; i < n && i < kAtOnce; ++i) {
       srs_action const& action = actions[i];
       auto* const what = reinterpret_cast<void*>(action.arg);
       switch (action.kind) {
@@ -42,6 +43,7 @@ void after_abort(Thread* t, uint32_t index, bool remember) {
       }
       if (remember && action.kind != SRS_ACT_CLOSE) t->undone.push(what);
     }
+    if (n < kAtOnce) break;
   }
   heap_abort(t, index);
   locks_abort(t, index, remember);
@@ -69,6 +71,7 @@ extern "C" uint64_t srs_landed_(uint64_t index) {
   heap_flush(t);
   __asm__ volatile("fninit\n\tfldcw %0" : : "m"(scope.x87_control));
   __asm__ volatile("ldmxcsr %0" : : "m"(scope.mxcsr));
+  hypercall(SRS_HC_LANDED, nullptr, 0);
   slot->critical = 0;
   return landing.rip;
 }

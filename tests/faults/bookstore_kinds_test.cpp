@@ -60,7 +60,7 @@ TEST_P(Kinds, AreContainedAndNamed) {
     ASSERT_FALSE(f.is_null()) << o.output;
     EXPECT_EQ(f["kind"], kKinds[i].second) << o.output;
     EXPECT_EQ(f["outcome"], "landed") << o.output;
-    EXPECT_EQ(f["exits"], 1) << o.output;
+    EXPECT_GE(f["exits"], 3) << o.output;  // the fault, what is to be given back, the end of the landing
     EXPECT_FALSE(f["output_before_abort"].get<bool>()) << o.output;
     if (point == "before") {
       EXPECT_EQ(f["words_polluted"], 0) << o.output;

@@ -1,5 +1,7 @@
 // links: nlohmann_json::nlohmann_json
 // What a call or a store reaches: a buffer that is taken away while its call blocks; what the monitor keeps.
+#include <csignal>
+
 #include "tests/faults/scenario.hpp"
 
 namespace {
@@ -27,12 +29,28 @@ TEST_F(IsolatedStore, WhatAGuestOverwritesChangesNoRecoveryData) {
     auto const o = run_well("", "isolation " + what);
     ASSERT_EQ(o.faults.size(), 1U) << what;
     EXPECT_EQ(o.faults[0]["words_polluted"], 1000) << what;
-    if (what != "tags") EXPECT_EQ(o.faults[0]["damaged_records"], 0) << what;
+    if (what != "tags") {
+      EXPECT_EQ(o.faults[0]["damaged_records"], 0) << what;
+    }
   }
-  auto const o = run_well("", "isolation undrained");
+  auto const o = run_well("", "isolation half");
   ASSERT_EQ(o.faults.size(), 1U);
-  // Even the scope's beginning was lost: nothing could be undone, and the report says so.
-  EXPECT_TRUE(o.faults[0]["outcome"].get<std::string>().starts_with("not undone"));
+  EXPECT_EQ(o.faults[0]["words_polluted"], 500);
+  EXPECT_EQ(o.faults[0]["damaged_records"], 500);
+}
+
+// Even the scope's beginning was lost: nothing can be undone, so no thread and no handler of the guest's goes on.
+TEST_F(IsolatedStore, AFaultThatCannotBeUndoneEndsTheProcess) {
+  for (auto const& [how, status] :
+       {std::pair{"", 128 + SIGSEGV}, {"-report", 128 + SIGABRT}, {"-hang", 128 + SIGXCPU}}) {
+    auto const o = run("", std::string("isolation undrained") + how);
+    EXPECT_EQ(o.status, status) << how << o.err;
+    EXPECT_EQ(o.out, "") << how;
+    ASSERT_EQ(o.faults.size(), 1U) << how;
+    EXPECT_TRUE(o.faults[0]["outcome"].get<std::string>().starts_with("not contained: not undone")) << how;
+    EXPECT_NE(o.err.find("outcome: not contained: not undone"), std::string::npos) << o.err;
+    EXPECT_EQ(o.summary["uncontained"], 1) << how;
+  }
 }
 
 }  // namespace

@@ -40,7 +40,8 @@ enum srs_hypercall {
   SRS_HC_DRAIN,                /* (): the ring is full: take its records; 0 */
   SRS_HC_PROFILE,              /* (addr, len, name): names a monitored range, for reports and the isolation checks */
   SRS_HC_FAULT,    /* (enum srs_fault_kind, const char* why): the program reports a fault of its own scope */
-  SRS_HC_LANDED,   /* (struct srs_action*, n): next actions of the abort to carry out; returns how many */
+  SRS_HC_LANDED,   /* (struct srs_action*, n): next actions of the abort to carry out; returns how many, fewer than n if
+                      they are the last. n 0: the thread has landed */
   SRS_HC_STORE,    /* (addr, value, mask): strict mode's store, log and memory in one; returns 0 */
   SRS_HC_SCOPE,    /* (enum srs_record_kind, owner, options): strict mode's begin / commit; a and b of the record; 0 */
   SRS_HC_FETCH_OP, /* (addr, operand, width | enum srs_fetch_op << 8, old*): strict mode's atomics; 0. Writes *old;
