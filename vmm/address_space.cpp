@@ -16,7 +16,6 @@
 namespace vmm {
 namespace {
 
-constexpr uint64_t kGap = kLowEnd;  // the high window's first GiB is unused: its tags are the low window's
 
 // The guest's PROT_* as the host mapping's: KVM needs no host execute permission, and x86 cannot write without reading.
 int host_prot(int prot) {
@@ -90,15 +89,6 @@ std::vector<AddressSpace::Piece> AddressSpace::pieces() const {
   return {{GuestAddr(kLowBase), kLowEnd - kLowBase, kLowBase},
           {GuestAddr(kHighBase + kGap), window_ - kGap, kGap},
           {GuestAddr(tag_base()), window_, window_}};
-}
-
-bool AddressSpace::in_windows(uint64_t start, uint64_t end) const noexcept {
-  if (end < start) return false;
-  return (start >= kLowBase && end <= kLowEnd) || (start >= kHighBase + kGap && end <= kHighBase + window_);
-}
-
-bool AddressSpace::contains(GuestAddr addr, uint64_t size) const noexcept {
-  return in_windows(addr.value, addr.value + size);
 }
 
 std::byte* AddressSpace::alias_of(uint64_t addr) const noexcept {

@@ -37,6 +37,7 @@ namespace vmm {
 inline constexpr uint64_t kLowBase = 0x20'0000;
 inline constexpr uint64_t kLowEnd = 0x4000'0000;
 inline constexpr uint64_t kHighBase = 0x10'0000'0000;
+inline constexpr uint64_t kGap = kLowEnd;  // the high window's first GiB is unused: its tags are the low window's
 
 enum class Backing { kMemfd, kSharedFile };
 enum class Access { kRead, kWrite };

@@ -43,7 +43,7 @@ class Scenario : public testing::Test {
     auto const build = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
     std::string const report = dir_ / "report", stats = dir_ / "stats", out = dir_ / "out", err = dir_ / "err";
     for (auto const& old : {report, stats}) std::filesystem::remove(old);
-    std::string const command = "timeout 100 '" + (build / "bin/vmsrs").string() + "' run " + options + " --report " +
+    std::string const command = "timeout 100 '" + (build / program_).string() + "' run " + options + " --report " +
                                 report + " --stats-json " + stats + " -- '" + (build / "guests").string() + "'/" +
                                 guest + " > " + out + " 2> " + err + " < /dev/null";
     int const status = std::system(command.c_str());
@@ -74,6 +74,9 @@ class Scenario : public testing::Test {
     for (auto const& fault : faults) n += fault[field].get<uint64_t>();
     return n;
   }
+
+  char const* program_ = "bin/vmsrs";
+  std::filesystem::path const& dir() const { return dir_; }
 
  private:
   static std::string contents(std::string const& path) {
