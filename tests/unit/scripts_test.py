@@ -95,7 +95,8 @@ class InstallPackages(unittest.TestCase):
                 file.writelines(f"{name} installed\n" for name in installed)
             fakes = {
                 "dpkg-query": f'cat "{state}"',
-                "apt-get": f'echo "APT $*" >> "{folder}/apt.log"\n' + (
+                "apt-get": f'echo "APT $*" >> "{folder}/apt.log"\n'
+                           f'[[ $* =~ DPkg::Path=([^:]*): ]] && ls "${{BASH_REMATCH[1]}}" > "{folder}/services"\n' + (
                     f'for word; do echo "$word installed" >> "{state}"; done' if apt_installs else "exit 100"),
                 "sudo": '"$@"',
             }
@@ -105,13 +106,17 @@ class InstallPackages(unittest.TestCase):
                     file.write("#!/bin/bash\n" + fakes[name] + "\n")
                 os.chmod(path, 0o755)
             # No other program of the machine that could say what is installed.
-            for tool in ("awk", "bash", "cat", "dirname", "env", "id"):
+            for tool in ("awk", "bash", "cat", "chmod", "dirname", "env", "id", "ln", "ls", "mktemp", "rm"):
                 for base in ("/usr/bin", "/bin"):
                     if os.path.exists(f"{base}/{tool}"):
                         os.symlink(f"{base}/{tool}", os.path.join(folder, tool))
                         break
             done = subprocess.run([os.path.join(SCRIPTS, "install-packages")], capture_output=True, text=True,
                                   check=False, env={"PATH": folder})
+            services = os.path.join(folder, "services")
+            if os.path.exists(services):
+                with open(services, encoding="utf-8") as file:
+                    self.services = file.read().split()
             log = os.path.join(folder, "apt.log")
             with open(log if os.path.exists(log) else os.devnull, encoding="utf-8") as file:
                 return done, file.read()
@@ -129,6 +134,10 @@ class InstallPackages(unittest.TestCase):
         done, log = self.run_with([name for name in self.wanted() if name != "ninja-build"])
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(log, r"APT .* update\nAPT .* install .* ninja-build\n$")
+
+    def test_no_service_is_started_or_enabled(self):
+        self.run_with([name for name in self.wanted() if name != "memcached"])
+        self.assertEqual(self.services, ["deb-systemd-helper", "deb-systemd-invoke", "invoke-rc.d", "update-rc.d"])
 
     def test_a_failed_installation_names_the_packages(self):
         done, _ = self.run_with([name for name in self.wanted() if name != "ninja-build"], apt_installs=False)
