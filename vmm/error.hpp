@@ -21,6 +21,7 @@ enum class Errc {
   kRegionExhausted,    // the guest's memory region is full
   kTooManyThreads,     // no vCPU left
   kBadOption,
+  kBusy,  // somebody else uses it: ask again later
 };
 
 struct Error {

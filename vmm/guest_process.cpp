@@ -81,6 +81,16 @@ Result<GuestProcess::Worker*> GuestProcess::idle_worker() {
   return worker;
 }
 
+Result<View*> GuestProcess::view() {
+  std::lock_guard lock(view_mutex_);
+  if (view_ == nullptr) {
+    auto made = View::create(*vm_, *memory_);
+    if (!made) return tl::unexpected(made.error());
+    view_ = std::move(*made);
+  }
+  return view_.get();
+}
+
 int64_t GuestProcess::start_thread(Registers const& regs, std::span<std::byte const> xsave, uint64_t blocked_signals,
                                    GuestAddr clear_child_tid, GuestAddr set_child_tid, GuestAddr parent_tid) {
   auto worker = idle_worker();

@@ -9,6 +9,7 @@
 #include "vmm/loader.hpp"
 #include "vmm/process.hpp"
 #include "vmm/signal_gateway.hpp"
+#include "vmm/view.hpp"
 #include "vmm/vm.hpp"
 
 namespace vmm {
@@ -29,6 +30,7 @@ class GuestProcess final : public Process {
 
   int64_t start_thread(Registers const& regs, std::span<std::byte const> xsave, uint64_t blocked_signals,
                        GuestAddr clear_child_tid, GuestAddr set_child_tid, GuestAddr parent_tid) override;
+  Result<View*> view() override;
   [[nodiscard]] Vm& vm() noexcept { return *vm_; }
 
  private:
@@ -40,6 +42,8 @@ class GuestProcess final : public Process {
   void end_thread(GuestThread& thread);
 
   std::unique_ptr<Vm> vm_;
+  std::mutex view_mutex_;
+  std::unique_ptr<View> view_;
   Hooks no_hooks_;
   std::mutex workers_mutex_;
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -9,6 +9,7 @@
 
 #include "vmm/decode.hpp"
 #include "vmm/kick.hpp"
+#include "vmm/view.hpp"
 
 namespace vmm {
 namespace {
@@ -84,6 +85,31 @@ void GuestThread::run() {
       process_.broken(broken->what);
     }
   }
+  leave_view();
+}
+
+Result<void> GuestThread::enter_view() {
+  auto view = process_.view();
+  if (!view) return tl::unexpected(view.error());
+  if (auto opened = (*view)->try_open(); !opened) return opened;
+  view_ = *view;
+  vcpu_.set_root(view_->root());
+  return {};
+}
+
+void GuestThread::leave_view() {
+  if (view_ == nullptr) return;
+  vcpu_.set_root(0);
+  view_->close();
+  view_ = nullptr;
+}
+
+bool GuestThread::read_code(uint64_t from, void* to, uint64_t size) {
+  return view_ != nullptr ? view_->read(GuestAddr(from), to, size) : memory().read(GuestAddr(from), to, size);
+}
+
+bool GuestThread::look_up(GuestAddr addr, Vma& vma) const {
+  return view_ != nullptr ? view_->find_vma(addr, vma) : memory().find_vma(addr, vma);
 }
 
 VmExit GuestThread::enter_guest() {
@@ -115,7 +141,7 @@ bool GuestThread::gate(std::optional<InterruptedCall>* call) {
       if (call != nullptr && (regs_.rip != rip || regs_.rsp != rsp)) call->reset();
       continue;
     }
-    if (!process_.signals().deliverable(*this)) return true;
+    if (view_ != nullptr || !process_.signals().deliverable(*this)) return true;
     SignalOutcome const outcome = process_.signals().deliver(*this, call != nullptr && *call ? &**call : nullptr);
     if (outcome.kind == SignalOutcome::kHandler && call != nullptr) call->reset();
     if (!settle(outcome)) return false;
@@ -197,10 +223,10 @@ void GuestThread::on_denied() {
   AddressSpace& space = memory();
   uint8_t bytes[kMaxInstruction];
   unsigned readable = 0;
-  if (space.read(GuestAddr(regs_.rip), bytes, sizeof bytes)) {
+  if (read_code(regs_.rip, bytes, sizeof bytes)) {
     readable = sizeof bytes;
   } else {
-    while (readable < sizeof bytes && space.read(GuestAddr(regs_.rip + readable), &bytes[readable], 1)) ++readable;
+    while (readable < sizeof bytes && read_code(regs_.rip + readable, &bytes[readable], 1)) ++readable;
   }
   DecodedInstruction const instruction = decode({bytes, readable}, regs_);
   Fault f;
@@ -216,12 +242,12 @@ void GuestThread::on_denied() {
     uint64_t const size = access.size == 0 ? 1 : access.size;
     for (uint64_t at = access.address.value; !explained; at = page_down(at) + kPageSize) {
       if (at >= access.address.value + size) break;
-      if (space.is_away(GuestAddr(at))) {
+      if (view_ == nullptr && space.is_away(GuestAddr(at))) {
         process_.stats().missing_traps.fetch_add(1, std::memory_order_relaxed);
         if (process_.hooks().on_missing_pages(this, {access.address, size})) return;
       }
       Vma vma;
-      bool const mapped = space.find_vma(GuestAddr(at), vma);
+      bool const mapped = look_up(GuestAddr(at), vma);
       bool const allowed = mapped && (access.write ? (vma.prot & PROT_WRITE) != 0 : vma.prot != PROT_NONE);
       beyond_file = allowed && vma.backing == Backing::kSharedFile;
       if (allowed && !beyond_file) continue;

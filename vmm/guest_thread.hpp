@@ -17,6 +17,8 @@ class GuestThread final : public Thread {
 
   bool get_xsave(std::span<std::byte> to) override { return vcpu_.get_xsave(to); }
   bool set_xsave(std::span<std::byte const> from) override { return vcpu_.set_xsave(from); }
+  Result<void> enter_view() override;
+  void leave_view() override;
   void finish() noexcept { finished_ = true; }  // the exit system call; by the thread itself
   void adopt_host_thread();
 
@@ -33,6 +35,8 @@ class GuestThread final : public Thread {
   int64_t dispatch(SyscallArgs const& args);
   void on_exception(ExitException const& exception);
   void on_denied();
+  [[nodiscard]] bool read_code(uint64_t from, void* to, uint64_t size);
+  [[nodiscard]] bool look_up(GuestAddr addr, Vma& vma) const;
   void fault(Fault const& fault, ThreadSignals::Trap const* trap);
   void end_by_signal(SignalOutcome const& outcome);
   bool settle(SignalOutcome const& outcome);

@@ -21,6 +21,7 @@
 namespace vmm {
 
 class TimePage;
+class View;
 
 inline constexpr int kVirtualPid = 1000;  // the guest's pid; its main thread's tid
 
@@ -37,6 +38,9 @@ class Process {
   // Starts a guest thread with these registers; its virtual tid, or -errno (EAGAIN: no vCPU left).
   virtual int64_t start_thread(Registers const& regs, std::span<std::byte const> xsave, uint64_t blocked_signals,
                                GuestAddr clear_child_tid, GuestAddr set_child_tid, GuestAddr parent_tid) = 0;
+
+  // The copy-on-write view (view.hpp), made at its first use.
+  virtual Result<View*> view() { return fail(Errc::kHostCall, "this process has no view"); }
 
   // Calls `f` for each live thread (the set is stable during the call; f must not start or end
   // threads).

@@ -149,6 +149,10 @@ void SystemPages::fill_sregs(kvm_sregs& sregs, unsigned index) const {
   sregs.efer = 0xd01;                       // NXE LMA LME SCE
 }
 
+uint64_t SystemPages::upper_table() const noexcept {
+  return page(0)[1];
+}
+
 uint64_t SystemPages::syscall_entry() const noexcept {
   return address(stubs_);
 }

@@ -37,6 +37,8 @@ class SystemPages {
   [[nodiscard]] uint64_t size() const noexcept { return size_; }
   // Special registers for ring 3 on vCPU `index`, over what KVM_GET_SREGS gave.
   void fill_sregs(kvm_sregs& sregs, unsigned index) const;
+  // What a PML4 other than this one needs in its second entry, so that ring 3 can leave the guest there too.
+  [[nodiscard]] uint64_t upper_table() const noexcept;
   [[nodiscard]] uint64_t syscall_entry() const noexcept;  // for MSR_LSTAR
   // Whether rip is just at or behind the exit instruction of the syscall stub.
   [[nodiscard]] bool is_syscall_stub(uint64_t rip) const noexcept;

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <span>
 
+#include "vmm/error.hpp"
 #include "vmm/guest_addr.hpp"
 #include "vmm/registers.hpp"
 #include "vmm/signals.hpp"
@@ -24,6 +25,7 @@ class AddressSpace;
 class FdTable;
 class Process;
 class Vcpu;
+class View;
 
 enum class RunState : int { kGuest, kMonitor, kBlocked, kParked };
 
@@ -69,6 +71,13 @@ class Thread {
   // For the layer above: the thread faults (FaultKind::kForced) at its next gate. Any thread may call it.
   void force_fault(int signal) noexcept;
 
+  // For the layer above, by the thread itself: from here on the thread runs in the copy-on-write view (view.hpp), until
+  // it leaves it. Errc::kBusy: another thread is in it. While it is there, no signal is delivered to it, and
+  // Hooks::on_syscall_enter must answer each of its system calls: handlers know the main memory only.
+  virtual Result<void> enter_view() { return fail(Errc::kHostCall, "this thread has no view"); }
+  virtual void leave_view() {}
+  [[nodiscard]] View* view() const noexcept { return view_; }  // null: it runs in the main memory
+
   void* user_data = nullptr;  // of the layer above (hooks)
 
  protected:
@@ -85,6 +94,7 @@ class Thread {
   std::atomic<int> forced_{0};  // signal of a forced fault
   std::atomic<int> host_tid_{0};
   uint8_t volatile* immediate_exit_ = nullptr;  // of the vCPU's run page
+  View* view_ = nullptr;
 
   friend class Process;
 };

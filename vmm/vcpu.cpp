@@ -79,6 +79,11 @@ Vcpu::~Vcpu() {
   if (run_ != nullptr) munmap(run_, static_cast<size_t>(vm_.run_size()));
 }
 
+void Vcpu::set_root(uint64_t root) noexcept {
+  root_ = root;
+  sregs_known_ = false;
+}
+
 uint8_t volatile* Vcpu::immediate_exit() noexcept {
   return &run_->immediate_exit;
 }
@@ -92,6 +97,7 @@ void Vcpu::put(Registers const& r) {
   // Special registers are set only where they differ: each time costs KVM a full check.
   if (!sregs_known_ || s.cs.selector != kUserCode || s.fs.base != r.fs_base || s.gs.base != r.gs_base) {
     vm_.system().fill_sregs(s, index_);
+    if (root_ != 0) s.cr3 = root_;
     s.fs.base = r.fs_base;
     s.gs.base = r.gs_base;
     run_->kvm_dirty_regs |= KVM_SYNC_X86_SREGS;

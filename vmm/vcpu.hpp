@@ -34,6 +34,8 @@ class Vcpu {
 
   // Puts the registers in, runs, and takes them out again.
   VmExit run(Registers& regs);
+  // The page tables it runs on from the next run() on: a guest-physical address, 0: the VM's own.
+  void set_root(uint64_t root) noexcept;
   [[nodiscard]] uint8_t volatile* immediate_exit() noexcept;
   // The XSAVE area, standard format, at most 4096 bytes. KVM_GET_XSAVE, KVM_SET_XSAVE.
   bool get_xsave(std::span<std::byte> to);
@@ -54,6 +56,7 @@ class Vcpu {
   ScopedFd fd_;
   kvm_run* run_ = nullptr;
   bool sregs_known_ = false;
+  uint64_t root_ = 0;
 };
 
 }  // namespace vmm

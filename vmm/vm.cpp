@@ -47,7 +47,7 @@ Result<unsigned> check_capabilities(int kvm) {
       {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", 1},
       {KVM_CAP_XSAVE, "KVM_CAP_XSAVE", 1},
       {KVM_CAP_XCRS, "KVM_CAP_XCRS", 1},
-      {KVM_CAP_NR_MEMSLOTS, "KVM_CAP_NR_MEMSLOTS", 4},
+      {KVM_CAP_NR_MEMSLOTS, "KVM_CAP_NR_MEMSLOTS", 6},
       {KVM_CAP_MAX_VCPUS, "KVM_CAP_MAX_VCPUS", 2},
   };
   int max_vcpus = 0;
@@ -74,19 +74,20 @@ Result<std::vector<unsigned char>> supported_cpuid(int kvm) {
   return fail_host("KVM_GET_SUPPORTED_CPUID");
 }
 
-Result<void> set_slot(int vm, unsigned slot, uint64_t guest, uint64_t size, void const* host) {
+}  // namespace
+
+Result<void> Vm::add_slot(uint64_t guest, uint64_t size, void const* host) {
   kvm_userspace_memory_region region{};
-  region.slot = slot;
+  region.slot = slots_.fetch_add(1);
   region.guest_phys_addr = guest;
   region.memory_size = size;
   region.userspace_addr = reinterpret_cast<uint64_t>(host);
-  if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region) != 0) {
-    return fail_host(fmt::format("KVM_SET_USER_MEMORY_REGION (slot {}, {:#x}, {} MiB)", slot, guest, size >> 20));
+  if (ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &region) != 0) {
+    return fail_host(
+        fmt::format("KVM_SET_USER_MEMORY_REGION (slot {}, {:#x}, {} MiB)", region.slot, guest, size >> 20));
   }
   return {};
 }
-
-}  // namespace
 
 Result<std::unique_ptr<Vm>> Vm::create(AddressSpace const& memory) {
   auto kvm = open_kvm();
@@ -108,13 +109,11 @@ Result<std::unique_ptr<Vm>> Vm::create(AddressSpace const& memory) {
   vm->cpuid_ = std::move(*cpuid);
   vm->run_size_ = ioctl(vm->kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (vm->run_size_ < 0) return fail_host("KVM_GET_VCPU_MMAP_SIZE");
-  unsigned slot = 0;
   for (auto const& piece : memory.pieces()) {
-    auto r =
-        set_slot(fd, slot++, piece.guest_base.value, piece.size, reinterpret_cast<void const*>(piece.guest_base.value));
+    auto r = vm->add_slot(piece.guest_base.value, piece.size, reinterpret_cast<void const*>(piece.guest_base.value));
     if (!r) return tl::unexpected(r.error());
   }
-  auto r = set_slot(fd, slot, kSystemBase, vm->system_.size(), vm->system_.host());
+  auto r = vm->add_slot(kSystemBase, vm->system_.size(), vm->system_.host());
   if (!r) return tl::unexpected(r.error());
   return vm;
 }
