@@ -176,14 +176,19 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
          std::map<std::string, RestoreMode>{
              {"auto", RestoreMode::kAuto}, {"demand", RestoreMode::kDemand}, {"eager", RestoreMode::kEager}},
          "auto (default), demand: a word comes back when somebody needs it, or eager: at once");
-  choice(
-      "--policy", r.policy,
-      std::map<std::string, srs_policy>{{"land", SRS_LAND}, {"unwind", SRS_UNWIND}, {"run", SRS_RUN}},
-      "land (default): the faulted request returns at once; unwind: destructors run first; run: not built yet, lands");
+  choice("--policy", r.policy,
+         std::map<std::string, srs_policy>{{"land", SRS_LAND}, {"unwind", SRS_UNWIND}, {"run", SRS_RUN}},
+         "land (default): the faulted request returns at once; unwind: destructors run first; run: it goes on to its "
+         "end in a "
+         "copy of memory that nobody sees, and returns then");
   choice("--isolation", r.isolation,
          std::map<std::string, srs_isolation>{{"hold", SRS_HOLD}, {"release", SRS_RELEASE}, {"track", SRS_TRACK}},
          "hold (default): locks under which a request wrote are kept to its end; release; track");
   app.add_option("--sweep-after", r.sweep_after_ms, "milliseconds until what --restore=demand left over is put right")
+      ->capture_default_str();
+  app.add_option("--run-budget", r.run_budget_ms, "--policy=run: milliseconds that a faulted request may go on")
+      ->capture_default_str();
+  app.add_option("--run-faults", r.run_faults, "--policy=run: faults that it may go over, the first included")
       ->capture_default_str();
   app.add_flag("!--no-undo", r.undo, "for experiments: a faulted request's stores stay")->group("Experiments");
   app.add_flag("!--no-suppress", r.suppress, "for experiments: the faulted thread goes on into its fault")

@@ -47,7 +47,12 @@ struct FaultReport {
   bool output_before_abort = false;
   bool tainted = false;              // faulted inside the allocator or the library
   double abort_us = 0, land_us = 0;  // from the exit to: memory right (eager) or pages away; the thread lands
-  uint64_t exits = 0;                // of the faulting thread from its fault, that one included, until it has landed
+  // Policy `run`: why the thread went no further ("": it was not to run), faults that it went over (the first
+  // included), calls not answered truthfully, and how long it ran.
+  std::string run_end;
+  uint64_t run_faults = 0, run_calls = 0;
+  double run_us = 0;
+  uint64_t exits = 0;  // of the faulting thread from its fault, that one included, until it has landed
 };
 
 char const* name_of(enum srs_fault_kind kind);      // "load", "store", "stack overflow"…

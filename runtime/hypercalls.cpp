@@ -28,6 +28,7 @@ int64_t Recovery::store_result(store::Result<void> const& result) {
 
 int64_t Recovery::on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args) {
   if (!options_.recovery) return -ENOSYS;
+  if (thread.view() != nullptr) return run_hypercall(thread, *state_of(thread), args);
   if (args.nr == SRS_HC_ATTACH) return attach(thread, vmm::GuestAddr(args.a[0]));
   if (!attached_) return -EINVAL;
   if (args.nr == SRS_HC_THREAD) return new_slot(thread);
@@ -41,8 +42,12 @@ int64_t Recovery::on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args
     }
     case SRS_HC_PROFILE:
       return profile(args);
+    case SRS_HC_RUN:
+      return run_hypercall(thread, *state, args);
     case SRS_HC_FAULT: {
+      if (state->run != nullptr) return run_hypercall(thread, *state, args);
       Blow blow;
+      blow.by_call = true;
       auto const kind = args.a[0];
       blow.kind =
           kind > SRS_FAULT_NONE && kind < SRS_FAULT_KINDS ? static_cast<enum srs_fault_kind>(kind) : SRS_FAULT_REPORTED;
@@ -99,6 +104,7 @@ int64_t Recovery::attach(vmm::Thread& thread, vmm::GuestAddr at) {
   if (attached_) return 0;  // a second copy of libsrs in the process: both speak of the same slots
   landing_pad_ = info.landing_pad;
   unwind_pad_ = info.unwind_pad;
+  run_pad_ = info.run_pad;
   attached_ = true;
   watch_.start(
       slots_,
@@ -113,6 +119,7 @@ int64_t Recovery::attach(vmm::Thread& thread, vmm::GuestAddr at) {
       },
       [this](uint64_t now) {
         strike_again();
+        strike_runs(now);
         std::unique_lock lock(abort_mutex_, std::try_to_lock);
         if (!lock || !restorer_.waiting()) return;
         restorer_.sweep(now);
@@ -139,7 +146,10 @@ int64_t Recovery::new_slot(vmm::Thread& thread) {
 }
 
 void Recovery::on_thread_end(vmm::Thread& thread) {
-  if (ThreadState* ending = state_of(thread)) landing_over(thread, *ending);
+  if (ThreadState* ending = state_of(thread)) {
+    if (ending->run != nullptr) end_run(thread, *ending, "the process ended");
+    landing_over(thread, *ending);
+  }
   std::unique_ptr<ThreadState> state;
   process_->with_thread(thread.tid(), [&](vmm::Thread& t) {
     state.reset(state_of(t));

@@ -19,7 +19,9 @@ struct Options {
   enum srs_isolation isolation = SRS_HOLD;  // likewise
   bool scope_thread = false;
   uint64_t sweep_after_ms = 100;  // demand: what no healthy thread asked for is put right after this long
-  std::string report;             // file for JSON lines; "-": standard output; empty: none
+  // Policy `run`: how long the faulted thread may go on, and over how many faults.
+  uint64_t run_budget_ms = 100, run_faults = 1000;
+  std::string report;  // file for JSON lines; "-": standard output; empty: none
   // For experiments that must fail: what each leg of recovery is worth (tests/faults).
   bool undo = true;      // off: a faulted scope's stores stay
   bool suppress = true;  // off: memory is put right, but the faulted thread goes on into its fault

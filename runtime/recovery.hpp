@@ -60,6 +60,7 @@ class Recovery final : public vmm::Hooks {
     enum srs_fault_kind kind = SRS_FAULT_NONE;
     vmm::Fault fault;
     std::string why;
+    bool by_call = false;  // SRS_HC_FAULT: nothing is wrong with the instruction
   };
   // True: the thread goes on at its landing pad (or with registers unchanged, where suppression is off).
   bool suppress(vmm::Thread& thread, Blow const& blow);
@@ -84,6 +85,16 @@ class Recovery final : public vmm::Hooks {
   void tell(FaultReport report);
   vmm::FaultVerdict forced(vmm::Thread& thread, vmm::Fault const& fault);
 
+  // ---- policy `run` (restricted_run.cpp) ----
+  bool prepare_run(vmm::Thread& thread, ThreadState& state, srs_landing const& landing, unsigned index,
+                   Blow const& blow, FaultReport& report);
+  int64_t run_hypercall(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args);
+  vmm::FaultVerdict run_fault(vmm::Thread& thread, ThreadState& state, vmm::Fault const& fault);
+  void run_over(vmm::Thread& thread, ThreadState& state, vmm::Fault const& fault);
+  std::optional<int64_t> run_call(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args);
+  void end_run(vmm::Thread& thread, ThreadState& state, std::string const& why);
+  void strike_runs(uint64_t now_ns);
+
   // ---- system calls in scopes (scope_calls.cpp) ----
   std::optional<int64_t> output(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args);
   int64_t let_output_go(vmm::Thread& thread, ThreadState& state);
@@ -102,7 +113,7 @@ class Recovery final : public vmm::Hooks {
   Restorer restorer_;
   DeadlineWatch watch_;
   std::atomic<bool> attached_{false};
-  uint64_t landing_pad_ = 0, unwind_pad_ = 0, restorer_code_ = 0;
+  uint64_t landing_pad_ = 0, unwind_pad_ = 0, run_pad_ = 0, restorer_code_ = 0;
   std::mutex attach_mutex_;
   std::mutex profiled_mutex_;
   std::vector<vmm::GuestRange> profiled_;

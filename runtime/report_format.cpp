@@ -141,6 +141,10 @@ std::string json_line(FaultReport const& f) {
                   {"abort_us", f.abort_us},
                   {"land_us", f.land_us},
                   {"exits", f.exits},
+                  {"run_end", f.run_end},
+                  {"run_faults", f.run_faults},
+                  {"run_calls", f.run_calls},
+                  {"run_us", f.run_us},
                   {"backtrace", std::move(frames)}});
 }
 
@@ -234,6 +238,13 @@ std::string paragraph(FaultReport const& f) {
   add_count(undone, f.fds_closed, "fd closed", "fds closed");
   add_count(undone, f.dependents, "dependent scope aborted too", "dependent scopes aborted too");
   if (!undone.empty()) text += fmt::format("  undone:  {}\n", join(undone, "; "));
+
+  if (!f.run_end.empty()) {
+    std::vector<std::string> run = {printable(f.run_end)};
+    add_count(run, f.run_faults, "fault gone over", "faults gone over");
+    add_count(run, f.run_calls, "call filtered", "calls filtered");
+    text += fmt::format("  ran on:  {}; {:.1f} µs\n", join(run, "; "), f.run_us);
+  }
 
   std::vector<std::string> not_whole;
   add_count(not_whole, f.exposed, "committed scope had built on it", "committed scopes had built on it");

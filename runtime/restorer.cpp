@@ -58,6 +58,12 @@ void Restorer::sweep(uint64_t now_ns) {
   for (uint64_t page : due) restore(page, store::Reason::sweep);
 }
 
+void Restorer::amend(uint64_t fault, std::function<void(FaultReport&)> const& add) {
+  for (Open& open : open_) {
+    if (open.report.id == fault) add(open.report);
+  }
+}
+
 void Restorer::landed(uint64_t fault, uint64_t exits) {
   for (Open& open : open_) {
     if (open.report.id != fault) continue;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <set>
 #include <vector>
 
@@ -32,6 +33,8 @@ class Restorer {
   // Puts everything right that has waited long enough (all with due_ns = UINT64_MAX).
   void sweep(uint64_t now_ns);
   [[nodiscard]] bool waiting() const { return !away_.empty(); }
+  // Adds to the report of a fault whose thread has not landed.
+  void amend(uint64_t fault, std::function<void(FaultReport&)> const& add);
   // The thread of that fault is back in its program, and spent so many exits on it.
   void landed(uint64_t fault, uint64_t exits);
   // Reports whose last page is back and whose thread has landed, complete.

@@ -35,6 +35,7 @@ bool counts_bytes(uint64_t nr) {
 std::optional<int64_t> Recovery::on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) {
   ThreadState* state = state_of(thread);
   if (state == nullptr) return std::nullopt;
+  if (thread.view() != nullptr) return run_call(thread, *state, args);
   bool const in_scope = slots_.host(state->slot)->depth != 0;
   if (!state->held.empty() && (!in_scope || waits_for_peer(args.nr))) {
     // Committed already; or the scope is about to wait for an answer to what it said: it must leave, undone or not.

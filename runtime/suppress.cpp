@@ -264,7 +264,9 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
     if (options_.suppress && (undone.done || !options_.undo)) {
       state->landing = true;
       state->aborted_owner = landing.owner;
-      land(thread, landing, index, unwind, report);
+      bool const runs =
+          info.policy == SRS_RUN && report.outcome.empty() && prepare_run(thread, *state, landing, index, blow, report);
+      if (!runs) land(thread, landing, index, unwind, report);
     }
     report.land_us = static_cast<double>(monotonic_ns() - t0) / 1e3;
     if (undone.demand && undone.done) {
@@ -334,8 +336,9 @@ vmm::FaultVerdict Recovery::forced(vmm::Thread& thread, vmm::Fault const& fault)
 }
 
 vmm::FaultVerdict Recovery::on_fault(vmm::Thread& thread, vmm::Fault const& fault) {
-  if (fault.kind == vmm::FaultKind::kForced) return forced(thread, fault);
   ThreadState* state = state_of(thread);
+  if (state != nullptr && state->run != nullptr) return run_fault(thread, *state, fault);
+  if (fault.kind == vmm::FaultKind::kForced) return forced(thread, fault);
   unsigned depth = 0;
   srs_landing landing{};
   bool const scoped = state != nullptr && innermost_landing(thread, *state, depth, landing);

@@ -4,9 +4,11 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "runtime/held_output.hpp"
+#include "runtime/restricted_run.hpp"
 #include "runtime/store/types.hpp"
 #include "srs/abi.h"
 
@@ -34,7 +36,9 @@ struct ThreadState {
   // From a fault to the landing code's first call: the scope is undone and still looks live, and no deadline may
   // strike.
   bool landing = false;
-  uint64_t aborted_owner = 0;  // the scope of the last abort
+  std::unique_ptr<RestrictedRun> run;  // from the abort to the landing, with policy `run`
+  std::atomic<uint64_t> run_until{0};  // CLOCK_MONOTONIC ns at which that must end; 0: it is not in the view
+  uint64_t aborted_owner = 0;          // the scope of the last abort
   // The fault whose landing is not over (its report waits for that), and the thread's exits before it.
   uint64_t landing_fault = 0;
   uint64_t exits_before = 0;

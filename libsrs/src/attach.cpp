@@ -12,6 +12,7 @@
 
 extern "C" void srs_landing_pad_(void);
 extern "C" void srs_unwind_pad_(void);
+extern "C" void srs_run_pad_(void);
 
 namespace {
 // Outside the monitor: the tag of every word, owned by every key. Under it: nobody's.
@@ -22,6 +23,7 @@ std::atomic<int> attaching{0};
 extern "C" {
 __thread srs_thread srs_thread_ __attribute__((tls_model("initial-exec"))) = {0xff, nullptr};
 srs_process srs_process_ = {(uint64_t)&common_tag, 0, 0, 0};
+uint32_t srs_restricted_ = 0;
 }
 
 namespace srs::lib {
@@ -29,6 +31,13 @@ namespace srs::lib {
 srs_attach attach_info;
 std::atomic<uint32_t> slots_top{1};
 Thread* threads[SRS_MAX_SLOTS];
+
+void detach_restricted() {
+  common_tag = 0xff;
+  srs_process_ = {(uint64_t)&common_tag, 0, 0, 0};
+  srs_thread_.key = 0xff;
+  srs_restricted_ = 1;
+}
 
 void die(char const* text) {
   char const* const parts[] = {"libsrs: ", text, "\n"};
@@ -91,6 +100,7 @@ void attach() {
   a.size = sizeof a;
   a.landing_pad = reinterpret_cast<uint64_t>(&srs_landing_pad_);
   a.unwind_pad = reinterpret_cast<uint64_t>(&srs_unwind_pad_);
+  a.run_pad = reinterpret_cast<uint64_t>(&srs_run_pad_);
   long const result = hypercall(SRS_HC_ATTACH, &a);
   if (result == 0) {
     attach_info = a;

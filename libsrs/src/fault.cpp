@@ -46,7 +46,7 @@ void hook_terminate() {
 }
 
 void report_fault(srs_fault_kind kind, char const* why) {
-  if (srs_process_.active) {
+  if (srs_process_.active || restricted()) {
     thread();
     if (hypercall(SRS_HC_FAULT, kind, why) == 0) return;
   }

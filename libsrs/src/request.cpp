@@ -107,6 +107,7 @@ extern "C" enum srs_status srs_request(void (*fn)(void*), void* arg, struct srs_
   t->slot->scopes[depth] = info;
   Run run{fn, arg, stack.low + stack.size, &t->slot->landings[depth], &t->slot->critical, t, depth};
   if (srs_run_scope_(&run) != 0) return SRS_FAULTED;
+  if (restricted()) hypercall(SRS_HC_RUN, SRS_RUN_END);  // lands, in the main memory
   commit(t, depth);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   t->slot->critical = t->slot->critical - 1;

@@ -10,6 +10,8 @@
 #include "libsrs/src/hypercall.hpp"
 #include "libsrs/src/pod_list.hpp"
 
+extern "C" uint32_t srs_restricted_ __attribute__((visibility("hidden")));
+
 namespace srs::lib {
 
 // A lock that this thread really holds. Read by other threads (who holds what this one waits for), hence atomic.
@@ -133,7 +135,15 @@ class Critical {
   srs_slot* slot_;
 };
 
-// Prints "libsrs: " and the text, and ends the process.
+// In the copy-on-write view of the policy `run` (restricted.cpp): this library is as outside the monitor, but for locks,
+// which are granted. Never set in the main memory.
+inline bool restricted() {
+  return __builtin_expect(srs_restricted_ != 0, 0);
+}
+// Makes it so; in the view.
+void detach_restricted();
+
+// Prints "libsrs:  and the text, and ends the process.
 [[noreturn]] void die(char const* text);
 // A fault of the innermost scope, by the program's own word; outside the monitor: die(). Returns only where the
 // scope's policy is `run`.

@@ -29,7 +29,7 @@ extern "C" {
 #define SRS_ABI_ASSERT _Static_assert
 #endif
 
-#define SRS_ABI_VERSION 1u
+#define SRS_ABI_VERSION 2u
 
 /* ---- Hypercalls: system calls with private numbers. Outside the monitor the kernel answers -ENOSYS. ---- */
 
@@ -50,9 +50,14 @@ enum srs_hypercall {
   SRS_HC_SYNC,       /* (): returns after every earlier abort's words are back (tests, and `eager` readers) */
   SRS_HC_FAULT_INFO, /* (struct srs_fault_info*): the last fault that this thread landed from; kind NONE: no fault */
   SRS_HC_RECORD,     /* (struct srs_record*): strict mode's journal records (alloc, free, lock…) */
+  SRS_HC_RUN,        /* (enum srs_run_step): policy `run`. Returns 0 (ENTER, in the view), or not at all: the thread goes
+                        on elsewhere; -EINVAL: it is no such thread's to ask */
   SRS_HC_GATE,       /* (): between two slices of a wait: a deadline that waited for critical code strikes here; 0 */
   SRS_HC_END
 };
+
+/* Policy `run`. The thread has carried out the abort's actions; it is in the view, and ready; its scope is at its end. */
+enum srs_run_step { SRS_RUN_ENTER = 0, SRS_RUN_GO = 1, SRS_RUN_END = 2 };
 
 enum srs_fetch_op { SRS_OP_ADD = 0, SRS_OP_EXCHANGE = 1, SRS_OP_CAS = 2 };
 
@@ -224,7 +229,9 @@ struct srs_attach {
   uint32_t size;        /* in: sizeof(struct srs_attach) */
   uint64_t landing_pad; /* in: address of libsrs's landing code: entered with rsp etc. from struct srs_landing */
   uint64_t unwind_pad;  /* in: address of libsrs's forced-unwind entry, 0: none. Entered like a signal handler on the
-                           scope's stack; rdi = depth index of the aborted scope, for both pads */
+                           scope's stack; rdi = depth index of the aborted scope, for all pads */
+  uint64_t run_pad;     /* in: address of libsrs's code for the policy `run`, 0: none. Entered as a function, on the
+                           scope's stack below what it holds, after the abort */
   /* out: the tag of the word at address a is at tag_base + (a & address_mask & ~7) */
   uint64_t tag_base;
   uint64_t address_mask;
