@@ -106,6 +106,7 @@ int64_t Recovery::attach(vmm::Thread& thread, vmm::GuestAddr at) {
   unwind_pad_ = info.unwind_pad;
   run_pad_ = info.run_pad;
   attached_ = true;
+  if (options_.policy == SRS_RUN) (void)process_->view();  // now rather than at the first fault; where it fails, then
   watch_.start(
       slots_,
       [this](uint64_t slot, uint64_t owner) {

@@ -82,11 +82,14 @@ Result<GuestProcess::Worker*> GuestProcess::idle_worker() {
 }
 
 Result<View*> GuestProcess::view() {
-  std::lock_guard lock(view_mutex_);
+  if (View* view = made_.load()) return view;
+  std::unique_lock lock(view_mutex_, std::try_to_lock);
+  if (!lock) return fail(Errc::kBusy, "another thread is in the view");  // it makes it, and will be
   if (view_ == nullptr) {
-    auto made = View::create(*vm_, *memory_);
-    if (!made) return tl::unexpected(made.error());
-    view_ = std::move(*made);
+    auto view = View::create(*vm_, *memory_);
+    if (!view) return tl::unexpected(view.error());
+    view_ = std::move(*view);
+    made_ = view_.get();
   }
   return view_.get();
 }

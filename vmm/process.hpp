@@ -39,7 +39,7 @@ class Process {
   virtual int64_t start_thread(Registers const& regs, std::span<std::byte const> xsave, uint64_t blocked_signals,
                                GuestAddr clear_child_tid, GuestAddr set_child_tid, GuestAddr parent_tid) = 0;
 
-  // The copy-on-write view (view.hpp), made at its first use.
+  // The copy-on-write view (view.hpp), made at the first call. Errc::kBusy: another thread is making it.
   virtual Result<View*> view() { return fail(Errc::kHostCall, "this process has no view"); }
 
   // Calls `f` for each live thread (the set is stable during the call; f must not start or end

@@ -12,20 +12,25 @@ constexpr uint64_t kZeroFlag = 1 << 6;
 constexpr size_t kXmmOffset = 160, kAvxOffset = 576;  // of the area's components 1 and 2
 
 // Zydis numbers registers as instructions encode them; Registers has them in KVM's order.
-uint64_t* register_of(Registers& r, int id) {
+uint64_t* register_of(Registers& r, unsigned id) {
   uint64_t* const all[] = {&r.rax, &r.rcx, &r.rdx, &r.rbx, &r.rsp, &r.rbp, &r.rsi, &r.rdi,
                            &r.r8,  &r.r9,  &r.r10, &r.r11, &r.r12, &r.r13, &r.r14, &r.r15};
-  return id >= 0 && id < 16 ? all[id] : nullptr;
+  return id < 16 ? all[id] : nullptr;
+}
+
+// Its number among registers of its kind; 255: it has none.
+unsigned number_of(ZydisRegister reg) {
+  return static_cast<uint8_t>(ZydisRegisterGetId(reg));
 }
 
 void clear(Registers& regs, ZydisRegister reg) {
   ZydisRegisterClass const kind = ZydisRegisterGetClass(reg);
   bool const high = reg >= ZYDIS_REGISTER_AH && reg <= ZYDIS_REGISTER_BH;
-  int id = ZydisRegisterGetId(reg);
+  unsigned id = number_of(reg);
   if (kind == ZYDIS_REGCLASS_GPR8) {
     // The enumeration has AL CL DL BL AH CH DH BH SPL BPL SIL DIL R8B…
     ZydisRegister const whole = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, reg);
-    id = ZydisRegisterGetId(whole);
+    id = number_of(whole);
   }
   uint64_t* const value = register_of(regs, id);
   if (value == nullptr || value == &regs.rsp) return;
@@ -102,8 +107,8 @@ std::optional<SteppedOver> step_over(std::span<uint8_t const> bytes, Registers& 
     if (op.type != ZYDIS_OPERAND_TYPE_REGISTER || (op.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) == 0) continue;
     ZydisRegister const reg = op.reg.value;
     if (is_vector(reg)) {
-      int const id = ZydisRegisterGetId(reg);
-      if (id >= 0 && id < 16) result.vectors = static_cast<uint16_t>(result.vectors | 1u << id);
+      unsigned const id = number_of(reg);
+      if (id < 16) result.vectors = static_cast<uint16_t>(result.vectors | 1u << id);
       continue;
     }
     // The pointers of a string instruction stay; of a repeated one the count is used up.

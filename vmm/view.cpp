@@ -74,7 +74,7 @@ Result<void> View::try_open() {
   if (taken_.exchange(true)) return fail(Errc::kBusy, "another thread is in the view");
   for (Vma& vma : memory_.vmas()) {
     if (vma.prot == PROT_NONE) continue;
-    auto const mapped = map_piece(vma);
+    auto mapped = map_piece(vma);
     vmas_.push_back(std::move(vma));  // also what is half mapped: close() undoes it
     if (mapped) continue;
     close();

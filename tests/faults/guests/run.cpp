@@ -191,12 +191,22 @@ void then(void (*what)()) {
 
 // The second thread faults while the first one is in the view.
 void two() {
-  std::thread first([] {
-    then([] {
-      for (;;) sink = sink + 1;
-    });
+  guest::Turns turns;
+  std::thread first([&] {
+    CHECK_EQ(srs::request([&] {
+               pthread_mutex_lock(&mine);
+               srs_store64(&data[0], 5);
+               turns.done(0);
+               bad_load();
+               must(false);
+             }),
+             SRS_FAULTED);
+    CHECK_EQ(data[0], 0);
   });
-  usleep(50000);
+  turns.wait(1);
+  pthread_mutex_lock(&mine);  // given back just before the view
+  pthread_mutex_unlock(&mine);
+  usleep(100000);
   CHECK_EQ(srs::request(
                [] {
                  srs_store64(&data[8], 5);
