@@ -150,6 +150,13 @@ void plain_store_shared_lines(benchmark::State& state) {
 }
 BENCHMARK(plain_store_shared_lines)->Threads(2)->UseRealTime();
 
+void libitm_shared_lines(benchmark::State& state) {
+  uint64_t value = 0;
+  for (auto _ : state) hotpath::itm_every_other(words, static_cast<unsigned>(state.thread_index()), kWords, ++value);
+  per_store(state, kWords / 2);
+}
+BENCHMARK(libitm_shared_lines)->Threads(2)->UseRealTime();
+
 void fetch_add(benchmark::State& state) {
   active(state);
   for (auto _ : state) {

@@ -17,4 +17,10 @@ void itm_repeat(uint64_t* words, unsigned n, unsigned rounds, uint64_t value) {
   }
 }
 
+void itm_every_other(uint64_t* words, unsigned from, unsigned n, uint64_t value) {
+  __transaction_atomic {
+    for (unsigned i = from; i < n; i += 2) words[i] = value;
+  }
+}
+
 }  // namespace hotpath

@@ -10,7 +10,7 @@ namespace {
 template <class W>
 __attribute__((always_inline)) inline void first_store(void* p, uint64_t value) {
   auto const address = reinterpret_cast<uint64_t>(p);
-  uint64_t const at = address & 7;
+  uint64_t const at = sizeof(W) == 8 ? 0 : address & 7;  // a whole word is aligned: srs_store64() sees to it
   srs_slot* const slot = srs_thread_.slot;
   // tag_mask is 0 in strict mode
   if (__builtin_expect(slot != nullptr && srs_process_.tag_mask != 0 && (at & (sizeof(W) - 1)) == 0, 1)) {

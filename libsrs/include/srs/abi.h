@@ -101,7 +101,8 @@ static inline uint64_t srs_tag_mask(uint64_t tag) {
  * bytes here (mask 0): its undo is an inverse, so a later plain store of the same scope needs its own record. */
 static inline uint64_t srs_tag_next(uint64_t prev, uint64_t owner, uint64_t mask) {
   uint64_t const kept = srs_tag_owner(prev) == owner ? srs_tag_mask(prev) : 0;
-  return srs_tag_make(owner, srs_tag_seq(prev) + 1, kept | mask);
+  uint64_t const seq = ((UINT64_C(1) << SRS_TAG_SEQ_BITS) - 1) << SRS_TAG_MASK_BITS;
+  return owner << SRS_TAG_OWNER_SHIFT | ((prev + (UINT64_C(1) << SRS_TAG_MASK_BITS)) & seq) | ((kept | mask) & 0xff);
 }
 
 /* ---- Ring records: 32 bytes. ---- */
@@ -150,10 +151,9 @@ static inline uint64_t srs_record_addr(uint64_t what) {
 }
 /* index: the record's position since the ring began, so that a stale record of an earlier lap does not pass. */
 static inline uint64_t srs_record_check(struct srs_record const* r, uint64_t key, uint64_t index) {
-  uint64_t x = (r->what ^ key) * UINT64_C(0x9e3779b97f4a7c15);
-  x ^= (r->a + index) * UINT64_C(0xc2b2ae3d27d4eb4f);
-  x += (r->b ^ (x >> 29)) * UINT64_C(0x165667b19e3779f9);
-  return x ^ (x >> 32);
+  /* Two multiplications by odd numbers: each field alone is mapped one to one, so damage to one is always seen. */
+  uint64_t const x = (r->what ^ key) + (r->a + index) * UINT64_C(0xc2b2ae3d27d4eb4f);
+  return (r->b ^ x ^ (x >> 32)) * UINT64_C(0x9e3779b97f4a7c15);
 }
 
 /* ---- Per-thread slot, 4096 bytes, in guest memory. ---- */

@@ -80,11 +80,11 @@ static inline void srs_log_end(struct srs_slot* slot) {
  * since the host marks the tag busy, makes every processor pass an instruction boundary
  * (membarrier) and then looks whether its mark stood. */
 static inline int srs_tag_swap(uint64_t* tag, uint64_t seen, uint64_t fresh, int shared) {
-  unsigned char done;
+  int done;
   if (shared) {
     return __atomic_compare_exchange_n(tag, &seen, fresh, 0, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
   }
-  __asm__ volatile("cmpxchgq %3, %1\n\tsete %0" : "=q"(done), "+m"(*tag), "+a"(seen) : "r"(fresh) : "memory", "cc");
+  __asm__ volatile("cmpxchgq %3, %1" : "=@ccz"(done), "+m"(*tag), "+a"(seen) : "r"(fresh) : "memory");
   return done;
 }
 
@@ -92,28 +92,33 @@ static inline int srs_tag_swap(uint64_t* tag, uint64_t seen, uint64_t fresh, int
 struct srs_log_step {
   struct srs_record record;
   uint64_t index;
+  uint64_t
+      claims; /* the bytes that the tag will name; none for a delta: a store by the same owner must still be logged */
 };
 
 /* Step 3, up to the swap. 0: the host is at this word, try again. */
 static inline int srs_log_prepare(struct srs_slot* slot, uint64_t const* tag, uint64_t const* word, uint64_t kind,
                                   uint64_t mask, uint64_t addend, struct srs_log_step* step) {
+  struct srs_record* const r = srs_log_at(slot, step->index);
   uint64_t const seen = __atomic_load_n(tag, __ATOMIC_ACQUIRE);
   if (__builtin_expect(srs_tag_owner(seen) == SRS_OWNER_BUSY, 0)) return 0;
-  step->record.what = srs_what(kind, mask, (uint64_t)(uintptr_t)word);
+  __builtin_prefetch(r + 8, 1);                                            /* a ring outgrows the first-level cache */
+  step->record.what = kind << 56 | mask << 48 | (uint64_t)(uintptr_t)word; /* a higher address faults just below */
+  __atomic_store_n(&r->what, step->record.what, __ATOMIC_RELAXED);
+  step->claims = kind == SRS_REC_DELTA ? 0 : mask;
   step->record.a = kind == SRS_REC_DELTA ? addend : __atomic_load_n(word, __ATOMIC_RELAXED);
+  __atomic_store_n(&r->a, step->record.a, __ATOMIC_RELAXED);
   step->record.b = seen;
+  __atomic_store_n(&r->b, seen, __ATOMIC_RELAXED);
   step->record.check = srs_record_check(&step->record, slot->key, step->index);
-  srs_log_put(slot, step->index, &step->record);
+  __atomic_store_n(&r->check, step->record.check, __ATOMIC_RELAXED);
   return 1;
 }
 
-/* The swap. 0: somebody came between, prepare again. A delta claims no bytes: a store by the same owner must still be
- * logged. */
+/* The swap. 0: somebody came between, prepare again. */
 static inline int srs_log_take(struct srs_slot const* slot, uint64_t* tag, int shared,
                                struct srs_log_step const* step) {
-  uint64_t const what = step->record.what;
-  uint64_t const mask = srs_record_kind_of(what) == SRS_REC_DELTA ? 0 : srs_record_mask(what);
-  return srs_tag_swap(tag, step->record.b, srs_tag_next(step->record.b, slot->owner, mask), shared);
+  return srs_tag_swap(tag, step->record.b, srs_tag_next(step->record.b, slot->owner, step->claims), shared);
 }
 
 /* Step 4. */
@@ -148,19 +153,20 @@ static inline int srs_log_store(struct srs_slot* slot, uint64_t* tag, uint64_t* 
   return srs_log_word(slot, tag, word, SRS_REC_STORE, mask, value, 0, mask != 0xff);
 }
 
-/* Log step for an atomic object, which threads write without a lock: always logged, also when the
- * bytes are this scope's already. `*old`: the word as recorded. Then srs_swap_step(). */
+/* Log step for an atomic object that threads write without a lock: always logged, also when the bytes are this scope's
+ * already. `*old`: the word as recorded. Then srs_swap_step(). (libsrs's own atomics hold a lock of their word's stripe
+ * instead; this is the way for who has none.) */
 static inline int srs_log_swap(struct srs_slot* slot, uint64_t* tag, uint64_t* word, uint64_t mask, uint64_t value,
                                uint64_t* old) {
-  uint64_t const index = slot->head;
   int const result = srs_log_word(slot, tag, word, SRS_REC_STORE, mask, value, 0, 1);
-  if (result == SRS_LOG_DONE) *old = srs_log_at(slot, index)->a;
+  /* The newest record: from the claim to srs_log_end() no handler adds one. */
+  if (result == SRS_LOG_DONE) *old = srs_log_at(slot, slot->head - 1)->a;
   return result;
 }
 
-/* Stores to an atomic object if its bytes still are as recorded; 0: they are not, nothing was
- * stored, log again from the start (the record left behind does no harm: it undoes to what the next
- * record found). So the order of the log is the order of the stores. */
+/* Stores to an atomic object if its bytes still are as recorded; 0: they are not, nothing was stored, log again from the
+ * start (the record left behind does no harm: it undoes to what the next record found). So the order of the log is the
+ * order of the stores. */
 static inline int srs_swap_step(struct srs_slot* slot, uint64_t* word, uint64_t mask, uint64_t old, uint64_t value) {
   uint64_t const bits = srs_mask_bits(mask);
   uint64_t seen = old;

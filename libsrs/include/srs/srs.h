@@ -105,7 +105,9 @@ static inline void srs_store32(void* p, uint32_t value) {
     srs_store32_slow_(p, value);
 }
 static inline void srs_store64(void* p, uint64_t value) {
-  if (__builtin_expect(((uintptr_t)p & 7) == 0 && srs_owned_((uintptr_t)p, 0xff), 1))
+  if (__builtin_expect(((uintptr_t)p & 7) != 0, 0))
+    srs_store_slow_(p, value, 8);
+  else if (__builtin_expect(srs_owned_((uintptr_t)p, 0xff), 1))
     *(srs_u64_ volatile*)p = value;
   else
     srs_store64_slow_(p, value);
