@@ -200,7 +200,8 @@ enum srs_status {
 #define SRS_DEFAULT (-1)
 struct srs_options {
   int32_t isolation;    /* enum srs_isolation, or SRS_DEFAULT: as the monitor was told */
-  int32_t policy;       /* enum srs_policy, or SRS_DEFAULT */
+  int32_t policy;       /* enum srs_policy, or SRS_DEFAULT. SRS_UNWIND: an access that faults runs the destructors of a
+                           frame only if that was compiled with -fnon-call-exceptions (calls: with exceptions on) */
   uint64_t deadline_ms; /* the scope faults when it runs for longer; 0: no limit */
   uint64_t user;        /* the caller's id of the user served, for the report */
   int commit_on_send;   /* 1: the scope's first output to its client commits it */
