@@ -16,7 +16,6 @@
 namespace vmm {
 namespace {
 
-
 // The guest's PROT_* as the host mapping's: KVM needs no host execute permission, and x86 cannot write without reading.
 int host_prot(int prot) {
   int host = PROT_NONE;

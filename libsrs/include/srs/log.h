@@ -164,9 +164,9 @@ static inline int srs_log_swap(struct srs_slot* slot, uint64_t* tag, uint64_t* w
   return result;
 }
 
-/* Stores to an atomic object if its bytes still are as recorded; 0: they are not, nothing was stored, log again from the
- * start (the record left behind does no harm: it undoes to what the next record found). So the order of the log is the
- * order of the stores. */
+/* Stores to an atomic object if its bytes still are as recorded; 0: they are not, nothing was stored, log again from
+ * the start (the record left behind does no harm: it undoes to what the next record found). So the order of the log is
+ * the order of the stores. */
 static inline int srs_swap_step(struct srs_slot* slot, uint64_t* word, uint64_t mask, uint64_t old, uint64_t value) {
   uint64_t const bits = srs_mask_bits(mask);
   uint64_t seen = old;
