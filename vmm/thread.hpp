@@ -73,7 +73,8 @@ class Thread {
 
   // For the layer above, by the thread itself: from here on the thread runs in the copy-on-write view (view.hpp), until
   // it leaves it. Errc::kBusy: another thread is in it. While it is there, no signal is delivered to it, and
-  // Hooks::on_syscall_enter must answer each of its system calls: handlers know the main memory only.
+  // Hooks::on_syscall_enter must answer each of its system calls: handlers know the main memory only. It may set
+  // registers and leave the view, so no other host thread may serve a call in this one's place.
   virtual Result<void> enter_view() { return fail(Errc::kHostCall, "this thread has no view"); }
   virtual void leave_view() {}
   [[nodiscard]] View* view() const noexcept { return view_; }  // null: it runs in the main memory

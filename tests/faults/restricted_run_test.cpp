@@ -80,6 +80,15 @@ TEST_F(Scenario, ARunEndsWhereNothingFollows) {
   EXPECT_EQ(o.faults[0]["run_end"], "nowhere to go on");
 }
 
+TEST_F(Scenario, AnInnerRequestMayRunOnByItself) {
+  for (char const* options : {"", "--restore demand", "--store strict"}) {
+    Outcome const o = run_well(std::string("--run-budget 2000 ") + options, "run nested");
+    ASSERT_EQ(o.faults.size(), 1U);
+    EXPECT_EQ(o.faults[0]["depth"], 2);
+    EXPECT_EQ(o.faults[0]["run_end"], "to the scope's end");
+  }
+}
+
 TEST_F(Scenario, ASecondThreadLandsAtOnceWhileOneRuns) {
   Outcome const o = run_well("--policy run --run-budget 800", "run two");
   ASSERT_EQ(o.faults.size(), 2U);

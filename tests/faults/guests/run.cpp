@@ -189,6 +189,31 @@ void then(void (*what)()) {
   CHECK_EQ(plain, 0);
 }
 
+// The inner request faults and runs to its own end; the outer one, which did not ask for that, goes on as ever.
+void nested() {
+  srs_status inner = SRS_OK;
+  CHECK_EQ(srs::request([&] {
+             srs_store64(&data[3], 1);
+             inner = srs::request(
+                 [] {
+                   srs_store64(&data[3], 2);
+                   srs_store64(&data[4], 2);
+                   bad_load();
+                   srs_store64(&data[5], 2);
+                   plain = -1;
+                 },
+                 {.policy = SRS_RUN});
+             CHECK_EQ(data[3], 1);
+             srs_store64(&data[5], 1);
+           }),
+           SRS_OK);
+  CHECK_EQ(inner, SRS_FAULTED);
+  CHECK_EQ(data[3], 1);
+  CHECK_EQ(data[4], 0);
+  CHECK_EQ(data[5], 1);
+  CHECK_EQ(plain, 0);
+}
+
 // The second thread faults while the first one is in the view.
 void two() {
   guest::Turns turns;
@@ -240,6 +265,7 @@ int main(int argc, char** argv) {
     then([] { __asm__ volatile("xorl %%esp, %%esp\n\tret" ::: "memory"); });
   }
   if (what == "two") two();
+  if (what == "nested") nested();
   // The thread serves on.
   CHECK_EQ(srs::request([] { srs_store64(&data[9], 2); }), SRS_OK);
   CHECK_EQ(data[9], 2);
