@@ -43,7 +43,7 @@ class GuestProcess final : public Process {
 
   std::unique_ptr<Vm> vm_;
   std::mutex view_mutex_;
-  std::unique_ptr<View> view_;         // guarded by view_mutex_
+  std::unique_ptr<View> view_;        // guarded by view_mutex_
   std::atomic<View*> made_{nullptr};  // it, once it is made
   Hooks no_hooks_;
   std::mutex workers_mutex_;

@@ -135,8 +135,8 @@ class Critical {
   srs_slot* slot_;
 };
 
-// In the copy-on-write view of the policy `run` (restricted.cpp): this library is as outside the monitor, but for locks,
-// which are granted. Never set in the main memory.
+// In the copy-on-write view of the policy `run` (restricted.cpp): this library is as outside the monitor, but for
+// locks, which are granted. Never set in the main memory.
 inline bool restricted() {
   return __builtin_expect(srs_restricted_ != 0, 0);
 }

@@ -50,13 +50,13 @@ enum srs_hypercall {
   SRS_HC_SYNC,       /* (): returns after every earlier abort's words are back (tests, and `eager` readers) */
   SRS_HC_FAULT_INFO, /* (struct srs_fault_info*): the last fault that this thread landed from; kind NONE: no fault */
   SRS_HC_RECORD,     /* (struct srs_record*): strict mode's journal records (alloc, free, lock…) */
-  SRS_HC_RUN,        /* (enum srs_run_step): policy `run`. Returns 0 (ENTER, in the view), or not at all: the thread goes
-                        on elsewhere; -EINVAL: it is no such thread's to ask */
-  SRS_HC_GATE,       /* (): between two slices of a wait: a deadline that waited for critical code strikes here; 0 */
+  SRS_HC_RUN,  /* (enum srs_run_step): policy `run`. Returns 0 (ENTER, in the view), or not at all: the thread goes
+                  on elsewhere; -EINVAL: it is no such thread's to ask */
+  SRS_HC_GATE, /* (): between two slices of a wait: a deadline that waited for critical code strikes here; 0 */
   SRS_HC_END
 };
 
-/* Policy `run`. The thread has carried out the abort's actions; it is in the view, and ready; its scope is at its end. */
+/* Policy `run`: the abort's actions are carried out; the thread is in the view, and ready; its scope is at its end. */
 enum srs_run_step { SRS_RUN_ENTER = 0, SRS_RUN_GO = 1, SRS_RUN_END = 2 };
 
 enum srs_fetch_op { SRS_OP_ADD = 0, SRS_OP_EXCHANGE = 1, SRS_OP_CAS = 2 };
