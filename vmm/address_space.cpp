@@ -11,6 +11,7 @@
 #include <cstring>
 #include <mutex>
 
+#include "vmm/guest_memory_file.hpp"
 #include "vmm/safe_copy.hpp"
 
 namespace vmm {
@@ -36,6 +37,17 @@ void* at(uint64_t addr) {
   return reinterpret_cast<void*>(addr);
 }
 
+// Asked of place(): huge pages, as few first touches as may be. The guest's own MAP_HUGETLB never gets there.
+constexpr int kHuge = MAP_HUGETLB;
+
+// A heap that grows by so little is about to be used.
+constexpr uint64_t kAhead = 1 << 20;
+
+// Large memory that will be written, but for stacks, of which little is used.
+bool wants_huge(uint64_t size, int prot, int flags, bool file) {
+  return !file && size >= kHugePage && (prot & PROT_WRITE) && !(flags & (MAP_STACK | MAP_GROWSDOWN));
+}
+
 // A host call failed half-way through a change that nobody can be told of: the guest would see memory that is not its
 // own, or miss memory that is. Nothing right can follow.
 [[noreturn]] void broken(char const* what, uint64_t start, uint64_t size) {
@@ -55,17 +67,17 @@ Result<std::unique_ptr<AddressSpace>> AddressSpace::create(Config const& config)
   }
   std::unique_ptr<AddressSpace> space(new AddressSpace);
   space->window_ = w;
-  space->memfd_ = memfd_create("vmsrs-guest", MFD_CLOEXEC);
-  if (space->memfd_ < 0) return fail_host("memfd_create for the guest's memory");
-  if (ftruncate(space->memfd_, static_cast<off_t>(2 * w)) != 0) return fail_host("ftruncate of the guest's memory");
-  void* alias = ::mmap(nullptr, 2 * w, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, space->memfd_, 0);
+  auto file = make_guest_memory_file(2 * w);
+  if (!file) return tl::unexpected(file.error());
+  space->memfd_ = std::move(*file);
+  void* alias = ::mmap(nullptr, 2 * w, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, space->memfd(), 0);
   if (alias == MAP_FAILED) return fail_host("mmap of the guest memory's alias");
   space->alias_ = static_cast<std::byte*>(alias);
   for (auto const& piece : space->pieces()) {
     bool const tags = piece.guest_base.value == space->tag_base();
-    void* got =
-        ::mmap(at(piece.guest_base.value), piece.size, tags ? PROT_READ | PROT_WRITE : PROT_NONE,
-               MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, space->memfd_, static_cast<off_t>(piece.memfd_offset));
+    void* got = ::mmap(at(piece.guest_base.value), piece.size, tags ? PROT_READ | PROT_WRITE : PROT_NONE,
+                       MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE, space->memfd(),
+                       static_cast<off_t>(piece.memfd_offset));
     if (got == MAP_FAILED) {
       return fail_host(
           fmt::format("mmap of the guest's window at {:#x} ({} MiB)", piece.guest_base.value, piece.size >> 20));
@@ -81,7 +93,6 @@ AddressSpace::~AddressSpace() {
     ::munmap(alias_, 2 * window_);
     for (auto const& piece : pieces()) ::munmap(at(piece.guest_base.value), piece.size);
   }
-  if (memfd_ >= 0) close(memfd_);
 }
 
 std::vector<AddressSpace::Piece> AddressSpace::pieces() const {
@@ -185,7 +196,8 @@ void AddressSpace::merge(uint64_t start, uint64_t end) {
     Vma &a = it->second, &b = next->second;
     bool const files = !a.name.empty() && a.name[0] == '/';
     if (a.end == b.start && a.prot == b.prot && a.backing == Backing::kMemfd && b.backing == Backing::kMemfd &&
-        a.name == b.name && (!files || b.file_offset == a.file_offset + (b.start - a.start))) {
+        a.name == b.name && a.advised == b.advised &&
+        (!files || b.file_offset == a.file_offset + (b.start - a.start))) {
       a.end = b.end;
       vmas_.erase(next);
     } else {
@@ -211,7 +223,9 @@ FreeRanges& AddressSpace::free_around(uint64_t addr) {
 // The low window is the room of last resort, from its top down: a position-dependent program's brk grows from its
 // bottom.
 uint64_t AddressSpace::find_free(uint64_t size, int flags) const {
-  uint64_t const high = (flags & MAP_32BIT) ? 0 : free_high_.find(size);
+  uint64_t high = 0;
+  if ((flags & kHuge) && !(flags & MAP_32BIT)) high = free_high_.find(size, kHugePage);
+  if (high == 0 && !(flags & MAP_32BIT)) high = free_high_.find(size);
   return high != 0 ? high : free_low_.find(size);
 }
 
@@ -240,9 +254,18 @@ void AddressSpace::protect_as_mapped(uint64_t start, uint64_t end) {
 
 void AddressSpace::discard(uint64_t start, uint64_t size) {
   std::byte* const pages = alias_of(start);
-  if (fallocate(memfd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages - alias_, static_cast<off_t>(size)) != 0) {
+  if (fallocate(memfd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages - alias_, static_cast<off_t>(size)) != 0) {
     std::memset(pages, 0, size);  // whoever gets them next reads zeros
   }
+}
+
+void AddressSpace::advise_host(uint64_t start, uint64_t end, int advice) {
+  // A host without huge pages says EINVAL: nothing is lost but time.
+  if (::madvise(at(start), end - start, advice) != 0 && errno != EINVAL) broken("madvise", start, end - start);
+}
+
+void AddressSpace::populate(GuestRange range) {
+  if (range.size != 0) ::madvise(at(range.start.value), range.size, MADV_POPULATE_WRITE);
 }
 
 // Frees whatever is mapped in [start, end): back to the memfd's own mapping, no access, pages given back.
@@ -252,11 +275,12 @@ bool AddressSpace::drop(uint64_t start, uint64_t end) {
   for (auto it = vmas_.lower_bound(start); it != vmas_.end() && it->first < end; it = vmas_.erase(it)) {
     Vma const& vma = it->second;
     uint64_t const size = vma.end - vma.start;
-    if (vma.backing == Backing::kSharedFile) {
-      if (::mmap(at(vma.start.value), size, PROT_NONE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, memfd_,
+    if (vma.backing == Backing::kSharedFile || vma.advised) {
+      if (::mmap(at(vma.start.value), size, PROT_NONE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, memfd(),
                  alias_of(vma.start.value) - alias_) == MAP_FAILED) {
         return false;
       }
+      if (vma.backing == Backing::kMemfd) discard(vma.start.value, size);
     } else {
       if (::mprotect(at(vma.start.value), size, PROT_NONE) != 0) {
         protect_as_mapped(vma.start.value, vma.end.value);
@@ -314,6 +338,10 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
       return -ENOMEM;
     }
   }
+  if (flags & kHuge) {
+    vma.advised = true;
+    advise_host(start, start + size, MADV_HUGEPAGE);
+  }
   vmas_.emplace(start, std::move(vma));
   free_around(start).remove(start, start + size);
   merge(start, start + size);
@@ -331,6 +359,7 @@ int64_t AddressSpace::mmap(GuestAddr hint, uint64_t size, int prot, int flags, i
   if (type != MAP_SHARED && type != MAP_PRIVATE && type != MAP_SHARED_VALIDATE) return -EINVAL;
   if (flags & MAP_HUGETLB) return -ENOMEM;
   if (type == MAP_SHARED_VALIDATE) flags = (flags & ~0xf) | MAP_SHARED;
+  if (wants_huge(size, prot, flags, host_fd >= 0)) flags |= kHuge;
   std::unique_lock lock(mutex_);
   uint64_t start = hint.value;
   if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
@@ -427,16 +456,26 @@ int64_t AddressSpace::madvise(GuestAddr addr, uint64_t size, int advice) {
   if (addr.value % kPageSize != 0 || size > window_) return -EINVAL;
   size = page_up(size);
   if (!in_windows(addr.value, addr.value + size)) return -ENOMEM;
-  if (advice != MADV_DONTNEED && advice != MADV_REMOVE) return 0;  // the others are hints
+  bool const huge = advice == MADV_HUGEPAGE || advice == MADV_NOHUGEPAGE;
+  if (!huge && advice != MADV_DONTNEED && advice != MADV_REMOVE) return 0;  // the others are hints
   std::unique_lock lock(mutex_);
   if (locked_area(addr.value, addr.value + size)) return -EPERM;
+  if (huge) {
+    split_at(addr.value);
+    split_at(addr.value + size);
+  }
   auto it = vmas_.upper_bound(addr.value);
   if (it != vmas_.begin()) --it;
   for (; it != vmas_.end() && it->first < addr.value + size; ++it) {
-    Vma const& vma = it->second;
+    Vma& vma = it->second;
     uint64_t const from = std::max(it->first, addr.value), to = std::min(vma.end.value, addr.value + size);
     if (from >= to || vma.backing != Backing::kMemfd) continue;
-    discard(from, to - from);
+    if (huge) {
+      vma.advised = true;
+      advise_host(from, to, advice);
+    } else {
+      discard(from, to - from);
+    }
   }
   return 0;
 }
@@ -456,6 +495,7 @@ int64_t AddressSpace::brk(GuestAddr addr) {
     if (place(old_end, new_end - old_end, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "[heap]") < 0) {
       return now;
     }
+    if (new_end - old_end <= kAhead) populate({GuestAddr(old_end), new_end - old_end});
   } else if (new_end < old_end && !drop(new_end, old_end)) {
     return now;
   }

@@ -31,6 +31,7 @@
 #include "vmm/error.hpp"
 #include "vmm/free_ranges.hpp"
 #include "vmm/guest_addr.hpp"
+#include "vmm/scoped_fd.hpp"
 
 namespace vmm {
 
@@ -48,6 +49,7 @@ struct Vma {
   Backing backing = Backing::kMemfd;
   std::string name;  // path or [heap], [stack]…
   uint64_t file_offset = 0;
+  bool advised = false;  // of the host mapping: MADV_HUGEPAGE or its opposite
 };
 
 class AddressSpace {
@@ -70,6 +72,9 @@ class AddressSpace {
   // count as Linux would), else nullptr: the caller returns -EFAULT. Pages away in the range are
   // brought back first.
   [[nodiscard]] void* buffer(GuestAddr addr, uint64_t size, Access access);
+
+  // Gives a writable range its pages now, so that the guest need not touch each of them first. A hint.
+  void populate(GuestRange range);
 
   // ---- copies that never fault the monitor; they honour the guest's protection; bytes away are
   // brought back first ----
@@ -103,7 +108,7 @@ class AddressSpace {
   // writable; it ignores the guest's protection and pages away. Valid for the life of the
   // AddressSpace.
   [[nodiscard]] std::byte* alias(GuestAddr addr) const noexcept;
-  [[nodiscard]] int memfd() const noexcept { return memfd_; }
+  [[nodiscard]] int memfd() const noexcept { return memfd_.get(); }
   struct Piece {
     GuestAddr guest_base;
     uint64_t size, memfd_offset;
@@ -147,6 +152,7 @@ class AddressSpace {
   [[nodiscard]] bool host_protect(uint64_t start, uint64_t end, int prot);
   void protect_as_mapped(uint64_t start, uint64_t end);
   void discard(uint64_t start, uint64_t size);
+  void advise_host(uint64_t start, uint64_t end, int advice);
   void mark_away(uint64_t start, uint64_t end);
   int64_t place(uint64_t start, uint64_t size, int prot, int flags, int host_fd, uint64_t offset, std::string name);
   int64_t remap_locked(uint64_t old, uint64_t old_size, uint64_t new_size, int flags, uint64_t fixed);
@@ -161,7 +167,7 @@ class AddressSpace {
   std::vector<GuestRange> locked_;  // shared areas: never the guest's to change
   uint64_t window_ = 0;
   uint64_t brk_start_ = 0, brk_ = 0;
-  int memfd_ = -1;
+  ScopedFd memfd_;
   std::byte* alias_ = nullptr;
 };
 

@@ -38,11 +38,12 @@ void FreeRanges::remove(uint64_t start, uint64_t end) {
   if (end < to) insert(end, to);
 }
 
-uint64_t FreeRanges::find(uint64_t size) const {
-  auto const fit = by_size_.lower_bound({size, 0});
+uint64_t FreeRanges::find(uint64_t size, uint64_t alignment) const {
+  // In a range that is larger by the alignment there is a place for certain.
+  auto const fit = by_size_.lower_bound({size + alignment - 1, 0});
   if (fit == by_size_.end()) return 0;
   auto const highest = std::prev(by_size_.upper_bound({fit->first, ~UINT64_C(0)}));
-  return highest->second + highest->first - size;
+  return (highest->second + highest->first - size) & ~(alignment - 1);
 }
 
 }  // namespace vmm

@@ -17,7 +17,8 @@ class FreeRanges {
   void remove(uint64_t start, uint64_t end);
   // Where `size` bytes fit: the upper end of the smallest range that is large enough, the highest of equals; 0:
   // nowhere. So a mapping goes below the one made before it, as Linux places them, and holes are filled first.
-  [[nodiscard]] uint64_t find(uint64_t size) const;
+  // With an alignment, a power of two: the highest such place there.
+  [[nodiscard]] uint64_t find(uint64_t size, uint64_t alignment = 1) const;
 
  private:
   void insert(uint64_t start, uint64_t end);

@@ -123,6 +123,7 @@ Result<uint64_t> map_image(AddressSpace& space, OpenProgram const& program, ElfI
                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, page_down(s.file_offset), program.mapped);
     if (r < 0)
       return fail_host(fmt::format("{}: mapping a segment at {:#x}", program.path, start), static_cast<int>(-r));
+    space.populate({GuestAddr(start), page_up(s.file_size + lead)});
     std::byte* to = space.alias(GuestAddr(start));
     for (uint64_t done = 0; done < s.file_size + lead;) {
       ssize_t const n = pread(program.fd.get(), to + done, s.file_size + lead - done,
@@ -160,7 +161,7 @@ struct Loaded {
 
 // The first thread's stack, with a guard below it; its top.
 Result<uint64_t> map_stack(AddressSpace& space) {
-  int const flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  int const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK;
   int64_t const at = space.mmap(GuestAddr(), kStackSize + kStackGuard, PROT_READ | PROT_WRITE, flags, -1, 0, "[stack]");
   if (at < 0 || space.mprotect(GuestAddr(static_cast<uint64_t>(at)), kStackGuard, PROT_NONE) < 0) {
     return fail(Errc::kRegionExhausted, "no room for the first thread's stack");

@@ -37,7 +37,10 @@ Chunk const* chunk_of(uint64_t address) {
 
 void* map(size_t size) {
   void* const p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return p == MAP_FAILED ? nullptr : p;
+  if (p == MAP_FAILED) return nullptr;
+  // The host takes single pages of it away while it puts words right.
+  madvise(p, size, MADV_NOHUGEPAGE);
+  return p;
 }
 
 // ---- jemalloc's extent hooks ----

@@ -5,8 +5,11 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <ctime>
 #include <fstream>
+#include <string>
 #include <vector>
 
 #include "vmm/safe_copy.hpp"
@@ -43,6 +46,51 @@ TEST_F(AddressSpaceTest, AliasAndGuestPlaceAreTheSameMemory) {
   *reinterpret_cast<uint64_t*>(a.value + 4096) = 42;
   EXPECT_EQ(*reinterpret_cast<uint64_t*>(space->alias(a + 4096)), 42u);
   EXPECT_EQ(space->buffer(a, 8192, Access::kWrite), space->alias(a));
+}
+
+// The flags of the host mapping that holds an address, as /proc/self/smaps tells them.
+std::string host_flags(GuestAddr addr) {
+  std::ifstream maps("/proc/self/smaps");
+  bool inside = false;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long from = 0, to = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2) inside = from <= addr.value && addr.value < to;
+    if (inside && line.starts_with("VmFlags:")) return line + " ";
+  }
+  return "";
+}
+
+TEST_F(AddressSpaceTest, LargeWritableMemoryMayHaveHugePagesAndStacksMayNot) {
+  constexpr uint64_t kHuge = 2 << 20;
+  GuestAddr const large = map(2 * kHuge + 4096);
+  EXPECT_EQ(large.value % kHuge, 0u);
+  if (host_flags(large).find(" hg ") == std::string::npos) GTEST_SKIP() << "needs a host with huge pages";
+  EXPECT_EQ(host_flags(map(kHuge - 4096)).find(" hg "), std::string::npos);
+  EXPECT_EQ(host_flags(map(kHuge, PROT_NONE)).find(" hg "), std::string::npos);
+  int64_t const stack = space->mmap(GuestAddr(0), kHuge, kRw, kAnon | MAP_STACK, -1, 0, "");
+  EXPECT_EQ(host_flags(GuestAddr(static_cast<uint64_t>(stack))).find(" hg "), std::string::npos);
+  ASSERT_EQ(space->munmap(large, 2 * kHuge + 4096), 0);
+  EXPECT_EQ(host_flags(large).find(" hg "), std::string::npos) << "who gets the range next did not ask";
+}
+
+TEST_F(AddressSpaceTest, APageOfAHugePageIsGivenBackAndProtectedAlone) {
+  constexpr uint64_t kHuge = 2 << 20;
+  GuestAddr const large = map(kHuge);
+  std::memset(reinterpret_cast<void*>(large.value), 7, kHuge);
+  EXPECT_EQ(space->madvise(large + 8192, 4096, MADV_DONTNEED), 0);
+  EXPECT_EQ(space->mprotect(large + 4096, 4096, PROT_NONE), 0);
+  char byte = 0;
+  for (uint64_t page = 0; page < kHuge; page += 4096) {
+    EXPECT_EQ(space->read(large + page, &byte, 1), page != 4096) << page;
+    if (page != 4096) EXPECT_EQ(byte, page == 8192 ? 0 : 7) << page;
+  }
+  EXPECT_EQ(space->munmap(large, kHuge), 0);
+  GuestAddr const again = map(kHuge);
+  EXPECT_EQ(again.value, large.value);
+  for (uint64_t page = 0; page < kHuge; page += 4096) {
+    ASSERT_TRUE(space->read(again + page, &byte, 1));
+    EXPECT_EQ(byte, 0) << page;
+  }
 }
 
 TEST_F(AddressSpaceTest, NothingOutsideTheWindowsPasses) {

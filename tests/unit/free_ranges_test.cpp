@@ -23,6 +23,15 @@ TEST(FreeRanges, TakesTheUpperEndOfTheSmallestRangeThatFits) {
   EXPECT_EQ(free.find(60), 7040u) << "of equal ranges, the highest";
 }
 
+TEST(FreeRanges, AnAlignedPlaceIsTheHighestThatFits) {
+  FreeRanges free;
+  free.add(0x1100, 0x5100);
+  EXPECT_EQ(free.find(0x1000, 0x1000), 0x4000u);
+  EXPECT_EQ(free.find(0x2000, 0x2000), 0x2000u);
+  EXPECT_EQ(free.find(0x4000, 0x1000), 0u) << "only unaligned";
+  EXPECT_EQ(free.find(0x4000), 0x1100u);
+}
+
 TEST(FreeRanges, NeighboursJoin) {
   FreeRanges free;
   free.add(1000, 2000);
