@@ -22,6 +22,7 @@ constexpr uint64_t kMinMemory = 2ULL << 30, kMaxMemory = 64ULL << 30;
 
 struct RunOptions {
   std::vector<std::string> program;
+  std::vector<std::string> environment;  // NAME=VALUE, over what the monitor itself has
   std::string memory = "8G";
   std::string stats_json;
   bool verbose = false, stats = false, recovery = true, no_undo = false, no_suppress = false;
@@ -108,6 +109,15 @@ int run(RunOptions const& options) {
   vmm::RunConfig config;
   config.program.argv = options.program;
   for (char** e = environ; *e != nullptr; ++e) config.program.envp.emplace_back(*e);
+  for (std::string const& entry : options.environment) {
+    std::string_view const name = std::string_view(entry).substr(0, entry.find('=') + 1);
+    if (name.size() < 2) {
+      fmt::print(stderr, "vmsrs: --env {}: NAME=VALUE is needed\n", entry);
+      return kUsageError;
+    }
+    std::erase_if(config.program.envp, [name](std::string const& other) { return other.starts_with(name); });
+    config.program.envp.push_back(entry);
+  }
   config.memory = *memory_size;
   config.verbose = options.verbose;
   auto memory = vmm::make_memory(config);
@@ -150,6 +160,9 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
   app.prefix_command();
   app.add_option("--memory", options->memory, "the guest's memory: 2G, 4G, 8G, 16G, 32G or 64G; used as it is needed")
       ->capture_default_str();
+  app.add_option("--env", options->environment, "NAME=VALUE: set for the program, not for the monitor; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("-v,--verbose", options->verbose, "say what the guest asks for and does not get");
   app.add_flag("--stats", options->stats, "print exits and system calls at the end");
   app.add_option("--stats-json", options->stats_json, "write them to a file");

@@ -26,7 +26,7 @@ enum class FaultKind : uint8_t {
   kFloat,         // #MF, #XM
   kStackSegment,  // #SS
   kBreakpoint,    // #BP, #DB
-  kFatalSignal,   // the thread sent itself a signal whose default action ends the process (abort)
+  kFatalSignal,   // the thread sent itself a signal that ends the process (default action, or SIGABRT with a handler)
   kForced         // Thread was asked to fault by the layer above (a deadline)
 };
 

@@ -215,7 +215,19 @@ SignalOutcome ProcessSignals::deliver(Thread& thread, InterruptedCall const* cal
     {
       std::lock_guard lock(mutex_);
       action = actions_[sig];
-      if (action.handler > kHandlerIgnore && (action.flags & SA_RESETHAND)) actions_[sig].handler = kHandlerDefault;
+    }
+    // abort() ends the process whatever a handler does: as with a fault, the layer above is asked before the handler.
+    if (sig == SIGABRT && action.handler > kHandlerIgnore && pending->sender_tid == thread.tid()) {
+      Fault f;
+      f.kind = FaultKind::kFatalSignal;
+      f.signal = sig;
+      f.code = SI_TKILL;
+      if (thread.process().hooks().on_fault(thread, f) == FaultVerdict::kResume)
+        return {.kind = SignalOutcome::kHandler, .signal = sig};
+    }
+    if (action.handler > kHandlerIgnore && (action.flags & SA_RESETHAND)) {
+      std::lock_guard lock(mutex_);
+      actions_[sig].handler = kHandlerDefault;
     }
     if (sigbit(sig) & kUnblockable) action = {};
     if (ignored_by(action, sig)) continue;

@@ -105,7 +105,8 @@ class ProcessSignals {
   // stack and sets the registers (several frames nest, as the kernel does it). To be called by the
   // thread itself, its registers being those that the interrupted code goes on with. With `call`,
   // the first frame holds the registers for the call's -EINTR or for its repetition; kNone leaves
-  // the registers alone and the caller runs the call again.
+  // the registers alone and the caller runs the call again. Of a SIGABRT that the thread sent itself the hooks hear
+  // before its handler; if they resume the thread elsewhere, the outcome is kHandler too.
   SignalOutcome deliver(Thread& thread, InterruptedCall const* call = nullptr);
   // A synchronous fault: as the kernel's force_sig_info (a blocked or ignored signal kills).
   // Without `trap` its values are derived from `info`.

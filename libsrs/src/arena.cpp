@@ -181,6 +181,10 @@ size_t arena_block_size(void const* block) {
   return vje_sallocx(block, 0);
 }
 
+bool arena_contains(void const* address) {
+  return chunk_of(reinterpret_cast<uint64_t>(address)) != nullptr;
+}
+
 bool arena_is_block(void const* block) {
   auto const address = reinterpret_cast<uint64_t>(block);
   Chunk const* const chunk = chunk_of(address);

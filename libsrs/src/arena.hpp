@@ -21,6 +21,8 @@ struct Object {
 };
 // The live block that holds `address`.
 Object arena_object(uint64_t address);
+// Whether the address lies in a chunk of the heap.
+bool arena_contains(void const* address);
 // Whether `block` is what an allocation returned, and is live. Clears that with `end`; false if another did before.
 bool arena_is_block(void const* block);
 bool arena_end_block(void const* block);

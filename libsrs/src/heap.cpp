@@ -169,6 +169,10 @@ extern "C" void* srs_realloc(void* block, size_t size) {
   return fresh;
 }
 
+extern "C" int srs_heap_contains(void const* address) {
+  return arena_contains(address);
+}
+
 extern "C" void srs_free(void* block) {
   if (block == nullptr) return;
   int const saved = errno;

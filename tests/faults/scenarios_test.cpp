@@ -29,23 +29,22 @@ TEST_P(FaultKind, IsContainedAndItsThreadServesOn) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, FaultKind,
-                         testing::Values(Kind{"load", "load"}, Kind{"store", "store"}, Kind{"hole", "store"},
-                                         Kind{"read-only", "store"}, Kind{"call", "bad call"},
-                                         Kind{"call-data", "illegal instruction"},
-                                         Kind{"non-canonical", "non-canonical access"}, Kind{"kernel", "load"},
-                                         Kind{"divide", "division"}, Kind{"illegal", "illegal instruction"},
-                                         Kind{"privileged", "non-canonical access"}, Kind{"stack", "stack overflow"},
-                                         Kind{"abort", "abort"}, Kind{"assert", "abort"},
-                                         Kind{"exception", "uncaught exception"}, Kind{"reported", "reported"},
-                                         Kind{"pointer", "bad pointer"}, Kind{"pointer-add", "bad pointer"},
-                                         Kind{"double-free", "bad pointer"}, Kind{"deadline-loop", "deadline"},
-                                         Kind{"deadline-read", "deadline"}, Kind{"deadline-lock", "deadline"}),
-                         [](auto const& info) {
-                           std::string name = info.param.guest;
-                           for (char& c : name) c = c == '-' ? '_' : c;
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Each, FaultKind,
+    testing::Values(Kind{"load", "load"}, Kind{"store", "store"}, Kind{"hole", "store"}, Kind{"read-only", "store"},
+                    Kind{"call", "bad call"}, Kind{"call-data", "illegal instruction"},
+                    Kind{"non-canonical", "non-canonical access"}, Kind{"kernel", "load"}, Kind{"divide", "division"},
+                    Kind{"illegal", "illegal instruction"}, Kind{"privileged", "non-canonical access"},
+                    Kind{"stack", "stack overflow"}, Kind{"abort", "abort"}, Kind{"abort-handled", "abort"},
+                    Kind{"assert", "abort"}, Kind{"exception", "uncaught exception"}, Kind{"reported", "reported"},
+                    Kind{"pointer", "bad pointer"}, Kind{"pointer-add", "bad pointer"},
+                    Kind{"double-free", "bad pointer"}, Kind{"deadline-loop", "deadline"},
+                    Kind{"deadline-read", "deadline"}, Kind{"deadline-lock", "deadline"}),
+    [](auto const& info) {
+      std::string name = info.param.guest;
+      for (char& c : name) c = c == '-' ? '_' : c;
+      return name;
+    });
 
 TEST_F(Scenario, RecoveryEffect) {
   for (char const* how : {"pointer", "hole"}) {

@@ -235,6 +235,16 @@ TEST_F(RunCommand, ArgumentsEnvironmentDirectoryAndStreamsPass) {
   EXPECT_EQ(vmsrs.err, "to stderr\n");
 }
 
+TEST_F(RunCommand, TheProgramGetsVariablesThatTheMonitorHasNot) {
+  Vmsrs vmsrs({"run", "--env", "RUN_GUEST=c=d", "--env", "OTHER=", "--", guest("pie")},
+              [] { return setenv("RUN_GUEST", "a b", 1) == 0; });
+  vmsrs.say("");
+  EXPECT_EQ(vmsrs.finish(), 0);
+  EXPECT_NE(vmsrs.out.find(" env c=d "), std::string::npos) << vmsrs.out;
+  for (char const* entry : {"NAME", "=value"})
+    expect_error(run({"run", "--env", entry, "--", guest("pie")}), 2, {"--env", entry, "NAME=VALUE"});
+}
+
 TEST_F(RunCommand, ScriptsRunThroughTheirInterpreter) {
   std::string const script = scratch.file("script", "#!" + guest("pie") + "  one argument\n");
   Ran const ran = run_program({script, "more"});

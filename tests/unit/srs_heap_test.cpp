@@ -43,6 +43,17 @@ TEST(SrsHeap, FreeInAScopeTakesEffectAtCommit) {
   EXPECT_TRUE(comes_back(block));
 }
 
+TEST(SrsHeap, KnowsItsOwnAddresses) {
+  void* const block = srs_malloc(kSize);
+  int local = 0;
+  EXPECT_TRUE(srs_heap_contains(block));
+  EXPECT_TRUE(srs_heap_contains(static_cast<char*>(block) + kSize - 1));
+  EXPECT_FALSE(srs_heap_contains(&local));
+  EXPECT_FALSE(srs_heap_contains(nullptr));
+  srs_free(block);
+  EXPECT_TRUE(srs_heap_contains(block));
+}
+
 TEST(SrsHeap, AbortTakesFreesBack) {
   auto* block = static_cast<uint64_t*>(srs_malloc(kSize));
   block[0] = 42;

@@ -163,6 +163,8 @@ SRS_API void* srs_calloc(size_t count, size_t size);
 SRS_API void* srs_realloc(void* block, size_t size);
 SRS_API void* srs_aligned_alloc(size_t alignment, size_t size);
 SRS_API void srs_free(void* block);
+/* 1 if the address lies in this heap, in a live block or not: for a program that has another heap besides. */
+SRS_API int srs_heap_contains(void const* address);
 
 SRS_API void* srs_memcpy(void* dst, void const* src, size_t n);
 SRS_API void* srs_memmove(void* dst, void const* src, size_t n);

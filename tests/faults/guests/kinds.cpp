@@ -1,6 +1,8 @@
 // kinds KIND: a request stores, then fails in that way; its thread is told, its words are back, and it serves on.
 #undef NDEBUG
 #include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <cassert>
 #include <stdexcept>
@@ -55,6 +57,10 @@ void fail_by(std::string const& kind) {
   if (kind == "privileged") __asm__ volatile("hlt");
   if (kind == "stack") sink = recurse(0);
   if (kind == "abort") abort();
+  if (kind == "abort-handled") {
+    signal(SIGABRT, [](int) { _exit(99); });  // a server's own, which prints a trace and ends the process
+    abort();
+  }
   if (kind == "assert") assert(sink == 12345);
   if (kind == "exception") throw std::runtime_error("no such book");
   if (kind == "reported") srs_crash_suppression_os(SRS_FAULT_REPORTED);
