@@ -92,9 +92,13 @@ inline void take(SlotLog& log, srs_record const& r) {
       log.renewed.back() = log.journal.size();
       break;
     case SRS_REC_FINAL:
-      for (size_t i = log.journal.size(); i-- > log.renewed.back();) {
+      for (size_t i = log.journal.size(); i-- > 0;) {
         uint64_t const k = srs_record_kind_of(log.journal[i].record.what);
-        if (k == SRS_REC_STORE || k == SRS_REC_DELTA) log.journal.erase(log.journal.begin() + static_cast<long>(i));
+        bool const stored = (k == SRS_REC_STORE || k == SRS_REC_DELTA) && i >= log.renewed.back();
+        // What is final may point to any block allocated before.
+        if (!stored && k != SRS_REC_ALLOC) continue;
+        log.journal.erase(log.journal.begin() + static_cast<long>(i));
+        for (size_t& at : log.renewed) at -= at > i ? 1 : 0;
       }
       break;
     default:

@@ -2,6 +2,7 @@
 // Blocks in the life of scopes: frees wait for the commit, reuse waits for every scope that may remember.
 #include <gtest/gtest.h>
 
+#include <mutex>
 #include <set>
 #include <srs/srs.hpp>
 #include <string>
@@ -52,6 +53,29 @@ TEST(SrsHeap, KnowsItsOwnAddresses) {
   EXPECT_FALSE(srs_heap_contains(nullptr));
   srs_free(block);
   EXPECT_TRUE(srs_heap_contains(block));
+}
+
+TEST(SrsHeap, AbortKeepsABlockThatAFinalWordMayPointTo) {
+  static std::mutex lock;
+  auto* const list = static_cast<uint64_t**>(srs_calloc(1, sizeof(uint64_t*)));
+  void* late = nullptr;
+  EXPECT_EQ(srs::request(
+                [&] {
+                  auto* const block = static_cast<uint64_t*>(srs_malloc(kSize));
+                  {
+                    std::lock_guard const hold(lock);
+                    srs_store64(list, reinterpret_cast<uint64_t>(block));
+                  }
+                  late = srs_malloc(kSize);
+                  crash();
+                },
+                {.isolation = SRS_RELEASE}),
+            SRS_FAULTED);
+  ASSERT_NE(list[0], nullptr) << "final at the unlock";
+  EXPECT_TRUE(comes_back(late)) << "allocated after the last word that is final";
+  EXPECT_FALSE(comes_back(list[0]));
+  srs_free(list[0]);
+  srs_free(list);
 }
 
 TEST(SrsHeap, AbortTakesFreesBack) {
