@@ -18,8 +18,13 @@ class FaultKind : public Scenario, public testing::WithParamInterface<Kind> {};
 TEST_P(FaultKind, IsContainedAndItsThreadServesOn) {
   for (char const* options : {"", "--store strict"}) {
     Outcome const o = run_well(options, std::string("kinds ") + GetParam().guest);
-    ASSERT_EQ(o.faults.size(), 2U) << o.err;
-    Json const& fault = o.faults[0];
+    ASSERT_GE(o.faults.size(), 2U) << o.err;
+    size_t const last = o.faults.size() - 2;
+    for (size_t i = 0; i < last; ++i) {  // struck before the scope had made its stores: it was tried again
+      EXPECT_EQ(o.faults[i]["kind"], "deadline") << options;
+      EXPECT_LE(o.faults[i]["words_polluted"], 60);
+    }
+    Json const& fault = o.faults[last];
     EXPECT_EQ(fault["kind"], GetParam().report) << options;
     EXPECT_EQ(fault["outcome"], "landed");
     EXPECT_EQ(fault["user"], 77);
