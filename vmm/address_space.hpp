@@ -156,6 +156,8 @@ class AddressSpace {
   void mark_away(uint64_t start, uint64_t end);
   int64_t place(uint64_t start, uint64_t size, int prot, int flags, int host_fd, uint64_t offset, std::string name);
   int64_t remap_locked(uint64_t old, uint64_t old_size, uint64_t new_size, int flags, uint64_t fixed);
+  int64_t remap_shared_file(Vma const& vma, uint64_t old, uint64_t old_size, uint64_t new_size, int flags,
+                            uint64_t fixed);
   void bring_back_missing(GuestAddr addr, uint64_t size);
 
   mutable std::shared_mutex mutex_;

@@ -51,7 +51,20 @@ OpenFile::Kind kind_of(int host_fd) {
 }  // namespace
 
 OpenFile::~OpenFile() {
+  for (auto const& [number, fd] : epoll_fds_) {
+    if (fd != host_fd_) ::close(fd);
+  }
   if (host_fd_ >= 0) ::close(host_fd_);
+}
+
+int OpenFile::epoll_fd(int fd) {
+  std::lock_guard const lock(epoll_mutex_);
+  auto const it = std::ranges::find(epoll_fds_, fd, &std::pair<int, int>::first);
+  if (it != epoll_fds_.end()) return it->second;
+  int const stands = epoll_fds_.empty() ? host_fd_ : fcntl(host_fd_, F_DUPFD_CLOEXEC, high_base());
+  if (stands < 0) return -errno;
+  epoll_fds_.emplace_back(fd, stands);
+  return stands;
 }
 
 int own_fd_directory() {

@@ -11,11 +11,14 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "vmm/error.hpp"
 
 namespace vmm {
+
+class Thread;
 
 // An open file description as the guest sees it (shared by dup'ed numbers). Owns its host fd.
 class OpenFile {
@@ -43,6 +46,13 @@ class OpenFile {
   // As readlink of /proc/self/fd/N tells it: the name given, else what the host says now.
   [[nodiscard]] std::string path() const;
 
+  // The host fd that stands for the guest's number `fd` in epoll sets, where a file counts once for each of its
+  // numbers: host_fd() for the first number asked for, a duplicate for each other. Closed with the file, as the last
+  // number's close() ends the file's place in a set. -errno: there is no fd left.
+  [[nodiscard]] int epoll_fd(int fd);
+  // `thread` is about to ask whether the file is readable. Only a signalfd's answer depends on who asks.
+  virtual void asked_by(Thread& /*thread*/) {}
+
   // Set once by the calls that give the file a property which later calls must know.
   std::atomic<bool> record_locks{false};    // fcntl F_SETLK was used: a close() of any number drops them
   std::atomic<bool> socket_timeout{false};  // SO_RCVTIMEO or SO_SNDTIMEO is set
@@ -52,6 +62,8 @@ class OpenFile {
   Kind kind_;
   int host_fd_;
   std::string path_;
+  std::mutex epoll_mutex_;
+  std::vector<std::pair<int, int>> epoll_fds_;  // guest's number, host fd
 };
 
 using FileRef = std::shared_ptr<OpenFile>;

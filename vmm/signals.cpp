@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 
@@ -129,7 +130,8 @@ void ProcessSignals::discard(std::deque<PendingSignal>& queue, std::atomic<uint6
 
 void ProcessSignals::update_watches() {
   for (Watch& w : watches_) {
-    bool const raise = (pending_bits_.load() & w.mask) != 0;
+    uint64_t const own = w.thread != nullptr ? w.thread->pending_bits.load() : 0;
+    bool const raise = ((pending_bits_.load() | own) & w.mask) != 0;
     if (raise == w.raised) continue;
     uint64_t count = 1;
     // An eventfd of 0 or 1: neither call can block or fail but for a bad fd, which is the caller's.
@@ -182,6 +184,7 @@ int ProcessSignals::send(Thread& thread, PendingSignal const& signal) {
     std::lock_guard lock(mutex_);
     if (!(s.blocked.load() & sigbit(sig)) && ignored_by(actions_[sig], sig)) return 0;
     if (int const r = enqueue(s.pending, s.pending_bits, signal); r != 0) return r;
+    update_watches();
   }
   if (wants(thread, sig)) thread.kick();
   return 0;
@@ -197,7 +200,11 @@ bool ProcessSignals::deliverable(Thread& thread) const noexcept {
 std::optional<PendingSignal> ProcessSignals::take(Thread& thread, uint64_t set) {
   ThreadSignals& s = thread.signals();
   std::lock_guard lock(mutex_);
-  if (int const sig = first_signal(s.pending_bits.load() & set)) return dequeue(s.pending, s.pending_bits, sig);
+  if (int const sig = first_signal(s.pending_bits.load() & set)) {
+    PendingSignal taken = dequeue(s.pending, s.pending_bits, sig);
+    update_watches();
+    return taken;
+  }
   if (int const sig = first_signal(pending_bits_.load() & set)) {
     PendingSignal taken = dequeue(pending_, pending_bits_, sig);
     update_watches();
@@ -371,6 +378,12 @@ void ProcessSignals::inherit(Thread& child, Thread& parent) {
 void ProcessSignals::thread_exits(Thread& thread) {
   uint64_t const before = thread.signals().blocked.exchange(~UINT64_C(0));
   thread.signals().waiting_for.store(0);
+  {
+    std::lock_guard lock(mutex_);
+    for (Watch& w : watches_)
+      if (w.thread == &thread.signals()) w.thread = nullptr;
+    update_watches();
+  }
   uint64_t orphaned = pending_bits_.load() & ~before;
   for (; orphaned != 0; orphaned &= orphaned - 1) wake(thread.process(), std::countr_zero(orphaned) + 1);
 }
@@ -383,12 +396,20 @@ uint64_t ProcessSignals::pending(Thread& thread) const noexcept {
 
 void ProcessSignals::watch(int event_fd, uint64_t mask) {
   std::lock_guard lock(mutex_);
-  bool raised = false;
-  std::erase_if(watches_, [&](Watch const& w) {
-    if (w.fd == event_fd) raised = w.raised;
-    return w.fd == event_fd;
-  });
-  watches_.push_back({event_fd, mask, raised});
+  auto const it = std::ranges::find(watches_, event_fd, &Watch::fd);
+  if (it != watches_.end()) {
+    it->mask = mask;
+  } else {
+    watches_.push_back({event_fd, mask, false, nullptr});
+  }
+  update_watches();
+}
+
+void ProcessSignals::watch_for(int event_fd, Thread& thread) {
+  std::lock_guard lock(mutex_);
+  auto const it = std::ranges::find(watches_, event_fd, &Watch::fd);
+  if (it == watches_.end() || it->thread == &thread.signals()) return;
+  it->thread = &thread.signals();
   update_watches();
 }
 

@@ -142,6 +142,8 @@ class ProcessSignals {
   // Keeps `event_fd` (an eventfd, EFD_NONBLOCK) readable while a signal of `mask` is pending for
   // the process. A second call with the same fd replaces the mask.
   void watch(int event_fd, uint64_t mask);
+  // From here on also while one is pending for `thread`, and for no other thread.
+  void watch_for(int event_fd, Thread& thread);
   void unwatch(int event_fd);
 
   GuestTimers& timers(Process& process);
@@ -154,6 +156,7 @@ class ProcessSignals {
     int fd;
     uint64_t mask;
     bool raised;
+    ThreadSignals const* thread;  // null: none
   };
   int enqueue(std::deque<PendingSignal>& queue, std::atomic<uint64_t>& bits, PendingSignal const& signal);
   PendingSignal dequeue(std::deque<PendingSignal>& queue, std::atomic<uint64_t>& bits, int signal);

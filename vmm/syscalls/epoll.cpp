@@ -1,5 +1,5 @@
 // epoll. The host kernel keeps the guest's event data as they are; only fds are translated. A file
-// leaves a set when its last virtual number is closed, since then its host fd is.
+// leaves a set when its last virtual number is closed, since then its host fds are.
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -34,7 +34,10 @@ int64_t do_ctl(Thread& thread, SyscallArgs const& args) {
   epoll_event event{};
   bool const reads = int_arg(args, 1) != EPOLL_CTL_DEL;
   if (reads && !thread.memory().read(addr_arg(args, 3), event)) return -EFAULT;
-  return host(SYS_epoll_ctl, set->host_fd(), int_arg(args, 1), file->host_fd(), &event);
+  int const fd = file->epoll_fd(int_arg(args, 2));
+  if (fd < 0) return fd;
+  file->asked_by(thread);
+  return host(SYS_epoll_ctl, set->host_fd(), int_arg(args, 1), fd, &event);
 }
 
 int64_t wait_for(Thread& thread, SyscallArgs const& args, WaitTime& time, WaitMask& mask) {
@@ -78,11 +81,10 @@ int64_t do_pwait2(Thread& thread, SyscallArgs const& args) {
 using namespace arg;
 constexpr ArgSpec kEvents{Arg::kOut, sizeof(epoll_event)};  // the least: one event
 constexpr ArgSpec kMask{Arg::kSigset, 8, true};
-constexpr char const* kDup = "two numbers of one open file count as one in a set";
 constexpr SyscallRow kRows[] = {
     {SYS_epoll_create, "epoll_create", {kNum}, do_create},
     {SYS_epoll_create1, "epoll_create1", {kNum}, do_create},
-    {SYS_epoll_ctl, "epoll_ctl", {kFd, kNum, kFd, in_or_null(sizeof(epoll_event))}, do_ctl, Support::kPartial, kDup},
+    {SYS_epoll_ctl, "epoll_ctl", {kFd, kNum, kFd, in_or_null(sizeof(epoll_event))}, do_ctl},
     {SYS_epoll_wait, "epoll_wait", {kFd, kEvents, kNum, kNum}, do_wait, Support::kFull, "", true},
     {SYS_epoll_pwait, "epoll_pwait", {kFd, kEvents, kNum, kNum, kMask, kNum}, do_wait, Support::kFull, "", true},
     {SYS_epoll_pwait2,

@@ -103,7 +103,7 @@ constexpr SyscallRow kRows[] = {
      {{kAddr, kNum, kNum, kNum, kAddr}},
      sys_mremap,
      Support::kPartial,
-     "not of shared file maps; no MREMAP_DONTUNMAP"},
+     "no MREMAP_DONTUNMAP; old size 0 of file maps only"},
     {SYS_madvise,
      "madvise",
      {{kAddr, kNum, kNum}},

@@ -37,6 +37,7 @@ int64_t poll_fds(Thread& thread, GuestAddr at, uint64_t count, WaitTime& time) {
     if (guest[i].fd < 0) continue;
     files[i] = thread.fds().get(guest[i].fd);
     polled[i].fd = files[i] ? files[i]->host_fd() : -1;
+    if (files[i]) files[i]->asked_by(thread);
     if (!files[i]) {
       guest[i].revents = POLLNVAL;
       ++bad;
@@ -123,6 +124,7 @@ int64_t select_fds(Thread& thread, int count, std::array<GuestAddr, 3> at, WaitT
     if (events == 0) continue;
     FileRef file = thread.fds().get(static_cast<int>(fd));
     if (!file) return -EBADF;
+    file->asked_by(thread);
     polled.push_back({file->host_fd(), events, 0});
     files.push_back(std::move(file));
     numbers.push_back(fd);

@@ -31,6 +31,10 @@ void SignalFd::set_mask(uint64_t mask) {
   signals_.watch(host_fd(), mask);
 }
 
+void SignalFd::asked_by(Thread& thread) {
+  signals_.watch_for(host_fd(), thread);
+}
+
 namespace {
 
 signalfd_siginfo to_record(PendingSignal const& signal) {
@@ -53,6 +57,7 @@ signalfd_siginfo to_record(PendingSignal const& signal) {
 int64_t SignalFd::read(Thread& thread, void* to, uint64_t size) {
   uint64_t const room = size / sizeof(signalfd_siginfo);
   if (room == 0) return -EINVAL;
+  asked_by(thread);
   uint64_t count = 0;
   while (true) {
     while (count < room) {
