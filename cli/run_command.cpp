@@ -18,13 +18,14 @@ extern char** environ;
 namespace vmsrs::cli {
 namespace {
 
+constexpr int kMostPollers = 64;
 constexpr uint64_t kMinMemory = 2ULL << 30, kMaxMemory = 64ULL << 30;
 
 struct RunOptions {
   std::vector<std::string> program;
   std::vector<std::string> environment;  // NAME=VALUE, over what the monitor itself has
   std::string memory = "8G";
-  std::string stats_json;
+  std::string stats_json, pollers = "auto";
   bool verbose = false, stats = false, recovery = true, no_undo = false, no_suppress = false;
   runtime::Options recovery_options;
 };
@@ -50,17 +51,31 @@ int fail(vmm::Error const& error) {
   return status_of(error);
 }
 
-nlohmann::json stats_of(vmm::GuestProcess& process, double seconds) {
-  vmm::Stats const& s = process.stats();
+nlohmann::json by_name(std::array<std::atomic<uint64_t>, 512> const& counts) {
   nlohmann::json calls = nlohmann::json::object();
-  for (size_t nr = 0; nr < s.syscalls.size(); ++nr) {
-    uint64_t const n = s.syscalls[nr].load();
+  for (size_t nr = 0; nr < counts.size(); ++nr) {
+    uint64_t const n = counts[nr].load();
     if (n == 0) continue;
     auto const* row = vmm::SyscallTable::instance().find(nr);
     calls[row != nullptr ? row->name : fmt::format("unknown_{}", nr)] = n;
   }
+  return calls;
+}
+
+nlohmann::json stats_of(vmm::GuestProcess& process, double seconds) {
+  vmm::Stats const& s = process.stats();
   return {{"kvm_exits", s.kvm_exits.load()},
           {"hypercalls", s.hypercalls.load()},
+          {"exitless_calls", s.exitless_calls.load()},
+          {"exitless_hypercalls", s.exitless_hypercalls.load()},
+          {"spun_out", s.spun_out.load()},
+          {"posts_missed", s.posts_missed.load()},
+          {"mailbox_damaged", s.mailbox_damaged.load()},
+          {"pollers_started", s.pollers_started.load()},
+          {"pollers_replaced", s.pollers_replaced.load()},
+          {"polling_suspended", s.polling_suspended.load()},
+          {"sites_patched", s.sites_patched.load()},
+          {"sites_refused", s.sites_refused.load()},
           {"faults", s.faults.load()},
           {"missing_traps", s.missing_traps.load()},
           {"unknown_syscalls", s.unknown_syscalls.load()},
@@ -68,18 +83,28 @@ nlohmann::json stats_of(vmm::GuestProcess& process, double seconds) {
           {"peak_threads", s.peak_threads.load()},
           {"vcpus", s.vcpus_created.load()},
           {"seconds", seconds},
-          {"syscalls", calls}};
+          {"syscalls", by_name(s.syscalls)},
+          {"exitless", by_name(s.exitless)},
+          {"spun_out_calls", by_name(s.spun_out_calls)}};
 }
 
 void print_stats(nlohmann::json const& stats) {
+  double const seconds = std::max(stats["seconds"].get<double>(), 1e-6);
+  auto const number = [&](char const* name) { return stats[name].get<uint64_t>(); };
+  auto const rate = [&](char const* name) { return static_cast<double>(number(name)) / seconds; };
   fmt::print(stderr, "vmsrs: {} exits, {} hypercalls, {} faults, {} threads (at most {} at once) in {:.3f} s\n",
-             stats["kvm_exits"].get<uint64_t>(), stats["hypercalls"].get<uint64_t>(), stats["faults"].get<uint64_t>(),
-             stats["threads_started"].get<uint64_t>(), stats["peak_threads"].get<uint64_t>(),
-             stats["seconds"].get<double>());
+             number("kvm_exits"), number("hypercalls"), number("faults"), number("threads_started"),
+             number("peak_threads"), seconds);
+  fmt::print(stderr, "vmsrs: a second: {:.0f} exits, {:.0f} exitless calls, {:.0f} spun out; {} pollers\n",
+             rate("kvm_exits"), rate("exitless_calls"), rate("spun_out"), number("pollers_started"));
   std::vector<std::pair<uint64_t, std::string>> calls;
   for (auto const& [name, n] : stats["syscalls"].items()) calls.emplace_back(n.get<uint64_t>(), name);
   std::ranges::sort(calls, std::greater<>());
-  for (auto const& [n, name] : calls) fmt::print(stderr, "vmsrs: {:10} {}\n", n, name);
+  fmt::print(stderr, "vmsrs: {:>10} {:>10} {:>10}  system call\n", "calls", "exitless", "spun out");
+  for (auto const& [n, name] : calls) {
+    fmt::print(stderr, "vmsrs: {:10} {:10} {:10}  {}\n", n, stats["exitless"].value(name, uint64_t{0}),
+               stats["spun_out_calls"].value(name, uint64_t{0}), name);
+  }
 }
 
 vmm::Result<uint64_t> parse_size(std::string const& text) {
@@ -97,6 +122,15 @@ vmm::Result<uint64_t> parse_size(std::string const& text) {
     return vmm::fail(vmm::Errc::kBadOption, fmt::format("--memory {}: 2G, 4G, 8G, 16G, 32G or 64G is needed", text));
   }
   return size;
+}
+
+vmm::Result<int> parse_pollers(std::string const& text) {
+  if (text == "auto") return vmm::Pollers::kAuto;
+  int value = -1;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size() && value >= 0 && value <= kMostPollers) return value;
+  return vmm::fail(vmm::Errc::kBadOption,
+                   fmt::format("--pollers {}: auto, 0 (every call exits) or 1 to {}", text, kMostPollers));
 }
 
 int run(RunOptions const& options) {
@@ -120,6 +154,9 @@ int run(RunOptions const& options) {
   }
   config.memory = *memory_size;
   config.verbose = options.verbose;
+  auto const pollers = parse_pollers(options.pollers);
+  if (!pollers) return fail(pollers.error());
+  config.pollers = *pollers;
   auto memory = vmm::make_memory(config);
   if (!memory) return fail(memory.error());
   std::unique_ptr<runtime::Recovery> recovery;
@@ -163,6 +200,8 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
   app.add_option("--env", options->environment, "NAME=VALUE: set for the program, not for the monitor; may be repeated")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--pollers", options->pollers, "threads that serve system calls without an exit: auto, 0 or a number")
+      ->capture_default_str();
   app.add_flag("-v,--verbose", options->verbose, "say what the guest asks for and does not get");
   app.add_flag("--stats", options->stats, "print exits and system calls at the end");
   app.add_option("--stats-json", options->stats_json, "write them to a file");

@@ -88,6 +88,13 @@ int64_t Recovery::on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args
   }
 }
 
+// Those that only speak to the store; the others set registers, force a fault or belong to the thread's own host
+// thread.
+bool Recovery::exitless_hypercall(uint64_t nr) const {
+  return options_.recovery && (nr == SRS_HC_DRAIN || nr == SRS_HC_STORE || nr == SRS_HC_SCOPE || nr == SRS_HC_RECORD ||
+                               nr == SRS_HC_FETCH_OP);
+}
+
 int64_t Recovery::attach(vmm::Thread& thread, vmm::GuestAddr at) {
   srs_attach info{};
   if (!thread.memory().read(at, info)) return -EFAULT;

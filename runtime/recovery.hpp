@@ -34,6 +34,7 @@ class Recovery final : public vmm::Hooks {
   vmm::FaultVerdict on_fault(vmm::Thread& thread, vmm::Fault const& fault) override;
   bool on_missing_pages(vmm::Thread* thread, vmm::GuestRange range) override;
   int64_t on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
+  [[nodiscard]] bool exitless_hypercall(uint64_t nr) const override;
   std::optional<int64_t> on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
   void on_syscall_write(vmm::Thread& thread, vmm::GuestRange range) override;
   void on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) override;

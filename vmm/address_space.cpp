@@ -550,10 +550,10 @@ uint64_t AddressSpace::mapped_bytes() const {
   return sum;
 }
 
-Result<GuestAddr> AddressSpace::map_shared_area(uint64_t size, std::string name) {
+Result<GuestAddr> AddressSpace::map_shared_area(uint64_t size, std::string name, bool low) {
   std::unique_lock lock(mutex_);
   size = page_up(size);
-  uint64_t const start = find_free(size, 0);
+  uint64_t const start = find_free(size, low ? MAP_32BIT : 0);
   if (start == 0)
     return fail(Errc::kRegionExhausted, fmt::format("no {} KiB of guest memory left for {}", size >> 10, name));
   if (int64_t const r = place(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, name); r < 0) {

@@ -118,7 +118,8 @@ class AddressSpace {
   [[nodiscard]] uint64_t address_mask() const noexcept { return window_ - 1; }
   // Memory for structures shared with libsrs (slots, rings): guest-readable and -writable, never
   // given to the guest's own munmap or mprotect (EINVAL / EPERM there).
-  [[nodiscard]] Result<GuestAddr> map_shared_area(uint64_t size, std::string name);
+  // low: in the low window, for what non-PIE programs must reach.
+  [[nodiscard]] Result<GuestAddr> map_shared_area(uint64_t size, std::string name, bool low = false);
   // Changes the guest's protection of a shared area (the vDSO: read and execute only, once it is filled).
   void set_area_protection(GuestAddr start, int prot);
   // The VMA around an address; false: nothing is mapped there.

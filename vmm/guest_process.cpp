@@ -8,6 +8,7 @@
 #include <climits>
 #include <cstdio>
 
+#include "vmm/exitless_calls.hpp"
 #include "vmm/kick.hpp"
 #include "vmm/robust_list.hpp"
 #include "vmm/safe_copy.hpp"
@@ -23,15 +24,21 @@ struct GuestProcess::Worker {
 };
 
 Result<std::unique_ptr<GuestProcess>> GuestProcess::create(std::unique_ptr<AddressSpace> memory, Hooks* hooks,
-                                                           bool verbose) {
+                                                           bool verbose, int pollers) {
   install_safe_copy_handler();
   install_kick_handler();
-  auto vm = Vm::create(*memory);
+  PostableCalls postable = exitless_calls();
+  for (uint64_t nr = kHypercallBase; hooks != nullptr && nr < kHypercallEnd; ++nr) {
+    if (hooks->exitless_hypercall(nr)) postable.set(STUB_HYPERCALLS + (nr - kHypercallBase));
+  }
+  auto vm = Vm::create(*memory, postable);
   if (!vm) return tl::unexpected(vm.error());
   std::unique_ptr<GuestProcess> process(new GuestProcess);
   process->memory_ = std::move(memory);
   process->fds_ = std::make_unique<FdTable>();
   process->vm_ = std::move(*vm);
+  process->pollers_ = std::make_unique<Pollers>(pollers, process->vm_->max_vcpus(), process->stats_);
+  process->sites_ = std::make_unique<CallSites>(*process->memory_, process->vm_->system().syscall_stub(0));
   process->hooks_ = hooks != nullptr ? hooks : &process->no_hooks_;
   process->verbose_ = verbose;
   process->memory_->set_missing_handler(
@@ -40,6 +47,7 @@ Result<std::unique_ptr<GuestProcess>> GuestProcess::create(std::unique_ptr<Addre
 }
 
 GuestProcess::~GuestProcess() {
+  pollers_->stop();
   signals_.shut_down();
   {
     std::lock_guard lock(workers_mutex_);
@@ -74,6 +82,8 @@ Result<GuestProcess::Worker*> GuestProcess::idle_worker() {
   }
   auto vcpu = Vcpu::create(*vm_, static_cast<unsigned>(workers_.size()));
   if (!vcpu) return tl::unexpected(vcpu.error());
+  auto const index = static_cast<unsigned>(workers_.size());
+  pollers_->seat(index).bind(vm_->system().mailbox(index));
   stats_.vcpus_created.fetch_add(1, std::memory_order_relaxed);
   workers_.push_back(std::make_unique<Worker>(std::move(*vcpu)));
   Worker* worker = workers_.back().get();
@@ -104,8 +114,9 @@ int64_t GuestProcess::start_thread(Registers const& regs, std::span<std::byte co
   Vcpu& vcpu = *(*worker)->vcpu;
   std::unique_lock threads(threads_mutex_);
   int const tid = next_tid_++;
-  auto thread = std::make_unique<GuestThread>(*this, tid, vcpu);
+  auto thread = std::make_unique<GuestThread>(*this, tid, vcpu, *pollers_, *sites_);
   thread->regs() = regs;
+  thread->set_gs_base(regs.gs_base);
   thread->signals().blocked = blocked_signals;
   thread->clear_child_tid = clear_child_tid;
   thread->set_child_tid = set_child_tid;
@@ -124,6 +135,9 @@ int64_t GuestProcess::start_thread(Registers const& regs, std::span<std::byte co
 }
 
 void GuestProcess::work(Worker& worker) {
+  if (worker.vcpu->index() == 0) {
+    if (auto r = worker.vcpu->probe(vm_->traits()); !r) broken(r.error().message);
+  }
   std::unique_lock lock(workers_mutex_);
   for (;;) {
     worker.wake.wait(lock, [&] { return worker.job != nullptr || stopping_; });

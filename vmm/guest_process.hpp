@@ -22,7 +22,9 @@ struct ExitStatus {
 
 class GuestProcess final : public Process {
  public:
-  static Result<std::unique_ptr<GuestProcess>> create(std::unique_ptr<AddressSpace> memory, Hooks* hooks, bool verbose);
+  // pollers: as Pollers takes it.
+  static Result<std::unique_ptr<GuestProcess>> create(std::unique_ptr<AddressSpace> memory, Hooks* hooks, bool verbose,
+                                                      int pollers);
   ~GuestProcess() override;
 
   // Loads the program and runs it to its end; blocks. `gateway` has blocked the outside's signals and gets its thread.
@@ -45,6 +47,8 @@ class GuestProcess final : public Process {
   std::mutex view_mutex_;
   std::unique_ptr<View> view_;        // guarded by view_mutex_
   std::atomic<View*> made_{nullptr};  // it, once it is made
+  std::unique_ptr<Pollers> pollers_;
+  std::unique_ptr<CallSites> sites_;
   Hooks no_hooks_;
   std::mutex workers_mutex_;
   std::vector<std::unique_ptr<Worker>> workers_;

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "vmm/decode.hpp"
+#include "vmm/exitless_calls.hpp"
 #include "vmm/kick.hpp"
 #include "vmm/view.hpp"
 
@@ -59,7 +60,9 @@ Fault fault_of(ExitException const& e) {
 
 }  // namespace
 
-GuestThread::GuestThread(Process& process, int tid, Vcpu& vcpu) : Thread(process, tid), vcpu_(vcpu) {
+GuestThread::GuestThread(Process& process, int tid, Vcpu& vcpu, Pollers& pollers, CallSites& sites)
+    : Thread(process, tid), vcpu_(vcpu), pollers_(pollers), seat_(pollers.seat(vcpu.index())), sites_(sites) {
+  own_gs_base_ = vcpu.stub_address();
   immediate_exit_ = vcpu.immediate_exit();
 }
 
@@ -75,8 +78,8 @@ void GuestThread::run() {
     VmExit const exit = enter_guest();
     if (std::holds_alternative<ExitKicked>(exit)) continue;
     process_.stats().kvm_exits.fetch_add(1, std::memory_order_relaxed);
-    if (std::holds_alternative<ExitSyscall>(exit)) {
-      on_syscall();
+    if (auto const* call = std::get_if<ExitSyscall>(&exit)) {
+      on_syscall_exit(*call);
     } else if (auto const* exception = std::get_if<ExitException>(&exit)) {
       on_exception(*exception);
     } else if (std::holds_alternative<ExitDenied>(exit)) {
@@ -118,7 +121,9 @@ VmExit GuestThread::enter_guest() {
     state_.store(RunState::kMonitor);
     return ExitKicked{};
   }
+  pollers_.enter(seat_, *this, view_ == nullptr);  // what happens in a view is the layer above's to decide
   VmExit exit = vcpu_.run(regs_);
+  pollers_.leave(seat_);
   ++exits_;
   state_.store(RunState::kMonitor);
   return exit;
@@ -167,6 +172,67 @@ void GuestThread::end_by_signal(SignalOutcome const& outcome) {
   process_.exit_group(0, outcome.signal);
 }
 
+void GuestThread::on_syscall_exit(ExitSyscall const& exit) {
+  switch (pollers_.settle(seat_, exit.place, exit.number)) {
+    case PostFate::kAnswered:
+      regs_.rax = static_cast<uint64_t>(seat_.result());
+      return;
+    case PostFate::kNotMade:
+      if (exit.place <= StubPlace::kNotPosted && vcpu_.may_post(regs_.rax)) pollers_.note_exit(seat_);
+      if (view_ == nullptr && (site_due_ || (!exit.direct && sites_.note(regs_.rip)))) patch_site(regs_.rax);
+      if (exit.place > StubPlace::kNotPosted && regs_.rax < process_.stats().spun_out_calls.size()) {
+        process_.stats().spun_out_calls[regs_.rax].fetch_add(1, std::memory_order_relaxed);
+      }
+      on_syscall();
+      return;
+    case PostFate::kDamaged:
+      fmt::print(stderr, "vmsrs: thread {}: its mailbox was overwritten during a system call\n", tid_);
+      Fault f;
+      f.kind = FaultKind::kProtection;
+      f.signal = SIGSEGV;
+      f.code = SI_KERNEL;
+      fault(f, nullptr);
+  }
+}
+
+// The call whose registers stand: its site is patched while nobody else is in the guest.
+void GuestThread::patch_site(uint64_t number) {
+  site_due_ = false;
+  process_.pause_all(this);
+  bool const patched = sites_.patch(regs_.rip, number);
+  process_.resume_all();
+  (patched ? process_.stats().sites_patched : process_.stats().sites_refused).fetch_add(1, std::memory_order_relaxed);
+  if (!patched && process_.verbose()) {
+    fmt::print(stderr, "vmsrs: the code at {:#x} keeps its syscall instruction (call {})\n", regs_.rip - 2, number);
+  }
+}
+
+// On a poller's thread, while the guest thread spins inside the VM.
+CallServer::Answer GuestThread::serve_posted(SyscallArgs const& call, uint64_t site) {
+  if (!vcpu_.may_post(call.nr) || !exitless_now(call)) return {};
+  site_due_ = site_due_ || sites_.note(site);
+  if (site_due_) return {};
+  exitless_ = true;
+  by_exit_ = false;
+  int64_t const result = dispatch(call);
+  exitless_ = false;
+  if (is_restart(result)) return {by_exit_ ? Answer::kLeave : Answer::kMustWait};
+  if (result == kRegistersSet) return {};
+  restart_deadline_ = 0;
+  Stats& stats = process_.stats();
+  stats.exitless_calls.fetch_add(1, std::memory_order_relaxed);
+  if (call.nr < stats.exitless.size()) {
+    stats.exitless[call.nr].fetch_add(1, std::memory_order_relaxed);
+    stats.syscalls[call.nr].fetch_add(1, std::memory_order_relaxed);
+  } else {
+    stats.exitless_hypercalls.fetch_add(1, std::memory_order_relaxed);
+    stats.hypercalls.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (!process_.signals().deliverable(*this)) return {Answer::kDone, result};
+  kick();
+  return {Answer::kDoneLeave, result};
+}
+
 void GuestThread::on_syscall() {
   SyscallArgs const args{regs_.rax, {regs_.rdi, regs_.rsi, regs_.rdx, regs_.r10, regs_.r8, regs_.r9}};
   std::optional<InterruptedCall> call;
@@ -182,12 +248,13 @@ void GuestThread::on_syscall() {
     if (!call) break;  // the registers are a handler's, or recovery's
   }
   restart_deadline_ = 0;
+  sent_ = 0;
 }
 
 int64_t GuestThread::dispatch(SyscallArgs const& args) {
   Stats& stats = process_.stats();
   if (args.nr >= kHypercallBase && args.nr < kHypercallEnd) {
-    stats.hypercalls.fetch_add(1, std::memory_order_relaxed);
+    if (!exitless_) stats.hypercalls.fetch_add(1, std::memory_order_relaxed);
     return process_.hooks().on_hypercall(*this, args);
   }
   SyscallRow const* row = SyscallTable::instance().find(args.nr);
@@ -198,7 +265,7 @@ int64_t GuestThread::dispatch(SyscallArgs const& args) {
     if (first && process_.verbose()) fmt::print(stderr, "vmsrs: system call {} is unknown here: ENOSYS\n", args.nr);
     return -ENOSYS;
   }
-  stats.syscalls[args.nr].fetch_add(1, std::memory_order_relaxed);
+  if (!exitless_) stats.syscalls[args.nr].fetch_add(1, std::memory_order_relaxed);
   Hooks& hooks = process_.hooks();
   if (!hooks.wants_syscalls()) return row->handler(*this, args);
   if (auto const answer = hooks.on_syscall_enter(*this, args)) return *answer;

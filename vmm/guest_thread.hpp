@@ -3,14 +3,16 @@
 
 #include <optional>
 
+#include "vmm/call_sites.hpp"
+#include "vmm/pollers.hpp"
 #include "vmm/process.hpp"
 #include "vmm/vcpu.hpp"
 
 namespace vmm {
 
-class GuestThread final : public Thread {
+class GuestThread final : public Thread, private CallServer {
  public:
-  GuestThread(Process& process, int tid, Vcpu& vcpu);
+  GuestThread(Process& process, int tid, Vcpu& vcpu, Pollers& pollers, CallSites& sites);
 
   // Runs guest code until the thread or the process ends. On the host thread that owns the vCPU.
   void run();
@@ -31,6 +33,9 @@ class GuestThread final : public Thread {
   // reset when the registers no longer stand at it. False: the thread or the process ends.
   bool gate(std::optional<InterruptedCall>* call = nullptr);
   VmExit enter_guest();
+  void on_syscall_exit(ExitSyscall const& exit);
+  Answer serve_posted(SyscallArgs const& call, uint64_t site) override;
+  void patch_site(uint64_t number);
   void on_syscall();
   int64_t dispatch(SyscallArgs const& args);
   void on_exception(ExitException const& exception);
@@ -42,6 +47,10 @@ class GuestThread final : public Thread {
   bool settle(SignalOutcome const& outcome);
 
   Vcpu& vcpu_;
+  Pollers& pollers_;
+  Seat& seat_;
+  CallSites& sites_;
+  bool site_due_ = false;  // a poller found the present call's site often used
   bool finished_ = false;
   unsigned denied_again_ = 0;  // the same access denied in a row, with nothing to explain it
   uint64_t denied_rip_ = 0;

@@ -1,8 +1,9 @@
 // What the layer above may hear and decide. The monitor knows nothing of recovery: with no hooks
 // installed, a fault goes to the guest's own handler or ends it, and hypercalls answer -ENOSYS.
 //
-// Every hook is called on the host thread of the guest thread concerned, in state kMonitor, with no
-// lock of the monitor held. on_process_start runs before any guest code.
+// Every hook is called on the host thread of the guest thread concerned, in state kMonitor, with no lock of the monitor
+// held; those around an exitless call on a poller's thread, which acts for the guest thread alone meanwhile.
+// on_process_start runs before any guest code.
 #pragma once
 
 #include <cstdint>
@@ -61,6 +62,9 @@ class Hooks {
   virtual bool on_missing_pages(Thread*, GuestRange) { return false; }
   // Numbers from kHypercallBase up. -ENOSYS: not mine.
   virtual int64_t on_hypercall(Thread&, SyscallArgs const&);
+  // Whether a poller may make this one in the thread's place (vmm/pollers.hpp): it sets no register, forces no fault
+  // and waits only through Thread::block_in(). Asked once, before the first thread starts.
+  [[nodiscard]] virtual bool exitless_hypercall(uint64_t /*nr*/) const { return false; }
   // Around each system call of the table, and for each piece of guest memory that the host call will write; only where
   // wants_syscalls() says so.
   // A result: the call is not made, this is its answer (output held back); restart codes as of any handler.

@@ -13,7 +13,7 @@ Result<ExitStatus> run_guest(RunConfig const& config, std::unique_ptr<AddressSpa
                              std::function<void(GuestProcess&)> const& on_end) {
   SignalGateway gateway;
   if (auto r = gateway.block(kick_signal()); !r) return tl::unexpected(r.error());
-  auto process = GuestProcess::create(std::move(memory), hooks, config.verbose);
+  auto process = GuestProcess::create(std::move(memory), hooks, config.verbose, config.pollers);
   if (!process) return tl::unexpected(process.error());
   (*process)->fds().adopt_standard_streams();
   auto status = (*process)->run(config.program, gateway);

@@ -12,6 +12,7 @@ struct RunConfig {
   ProgramSpec program;
   uint64_t memory = 8ULL << 30;  // the high window; a power of two, 2 to 8 GiB on KVM-PVM
   bool verbose = false;
+  int pollers = Pollers::kAuto;  // threads that serve exitless calls
 };
 
 // Makes the guest's memory. Separate from start so that the layer above can fork its store process, which maps the same

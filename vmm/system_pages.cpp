@@ -13,8 +13,9 @@ namespace {
 constexpr uint64_t kPresent = 1, kWrite = 2, kUser = 4, kAccessed = 0x20, kDirty = 0x40, kLarge = 0x80;
 constexpr uint64_t kTable = kPresent | kWrite | kUser | kAccessed;
 constexpr uint64_t kGiB = 1ULL << 30, kLargePage = 2ULL << 20;
-constexpr unsigned kPts = 3;  // 1,536 pages of system memory
-constexpr unsigned kVectors = 32, kStubBytes = 16, kExceptionStubs = 0x100;
+constexpr unsigned kPts = 4;  // 2,048 pages of system memory
+constexpr unsigned kVectors = 32, kStubBytes = 16, kExceptionStubs = 0x100, kProbe = 0x80;
+constexpr unsigned kCallPages = MB_DISTANCE / kPageSize;  // of the syscall stubs; as many of mailboxes
 constexpr unsigned kTssBytes = 104, kIoMapBytes = 64;
 constexpr unsigned kFrameWords = 5;  // of an exception without error code: rip cs rflags rsp ss
 
@@ -60,7 +61,9 @@ Result<SystemPages> SystemPages::create(uint64_t low_end, uint64_t high_base, ui
   s.stubs_ = s.idt_ + 1;
   unsigned const pd_high = s.stubs_ + 1;
   s.vcpus_ = pd_high + high_pds;
-  unsigned const pages = s.vcpus_ + kMaxVcpus;
+  s.calls_ = s.vcpus_ + kMaxVcpus;
+  unsigned const mailboxes = s.calls_ + kCallPages;
+  unsigned const pages = mailboxes + kCallPages;
   s.size_ = uint64_t{pages} * kPageSize;
   if (pages > kPts * 512) return fail(Errc::kBadOption, "guest memory too large for the monitor's page tables");
   void* memory = mmap(nullptr, s.size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -82,7 +85,9 @@ Result<SystemPages> SystemPages::create(uint64_t low_end, uint64_t high_base, ui
   s.page(2)[(kSystemBase - 512 * kGiB) / kGiB] = address(pd_system) | kTable;
   for (unsigned i = 0; i < kPts; ++i) s.page(pd_system)[i] = address(pts + i) | kTable;
   for (unsigned i = 0; i < pages; ++i) {
-    uint64_t const rights = i == s.stubs_ ? kPresent | kUser : kPresent | kWrite | kDirty;
+    uint64_t rights = kPresent | kWrite | kDirty;
+    if (i == s.stubs_ || (i >= s.calls_ && i < mailboxes)) rights = kPresent | kUser;
+    if (i >= mailboxes) rights |= kUser;
     s.page(pts + i / 512)[i % 512] = address(i) | rights | kAccessed;
   }
 
@@ -94,7 +99,8 @@ Result<SystemPages> SystemPages::create(uint64_t low_end, uint64_t high_base, ui
 
   auto* stubs = reinterpret_cast<uint8_t*>(s.page(s.stubs_));
   std::memset(stubs, 0xcc, kPageSize);
-  std::memcpy(stubs, kExitInstruction, sizeof kExitInstruction);
+  constexpr uint8_t kSyscall[] = {0x0f, 0x05};
+  std::memcpy(stubs + kProbe, kSyscall, sizeof kSyscall);
   for (unsigned v = 0; v < kVectors; ++v) {
     uint64_t const entry = address(s.stubs_) + kExceptionStubs + v * kStubBytes;
     std::memcpy(stubs + kExceptionStubs + v * kStubBytes, kExitInstruction, sizeof kExitInstruction);
@@ -125,7 +131,8 @@ SystemPages::SystemPages(SystemPages&& o) noexcept
       gdt_(o.gdt_),
       idt_(o.idt_),
       stubs_(o.stubs_),
-      vcpus_(o.vcpus_) {}
+      vcpus_(o.vcpus_),
+      calls_(o.calls_) {}
 
 SystemPages::~SystemPages() {
   if (base_ != nullptr) munmap(base_, size_);
@@ -153,12 +160,20 @@ uint64_t SystemPages::upper_table() const noexcept {
   return page(0)[1];
 }
 
-uint64_t SystemPages::syscall_entry() const noexcept {
-  return address(stubs_);
+uint64_t SystemPages::syscall_stub(unsigned index) const noexcept {
+  return address(calls_) + uint64_t{index} * MB_STRIDE;
 }
 
-bool SystemPages::is_syscall_stub(uint64_t rip) const noexcept {
-  return rip - address(stubs_) <= sizeof kExitInstruction;
+std::byte* SystemPages::syscall_stub_host(unsigned index) const noexcept {
+  return base_ + (syscall_stub(index) - kSystemBase);
+}
+
+Mailbox& SystemPages::mailbox(unsigned index) const noexcept {
+  return *reinterpret_cast<Mailbox*>(syscall_stub_host(index) + MB_DISTANCE);
+}
+
+uint64_t SystemPages::probe_entry() const noexcept {
+  return address(stubs_) + kProbe;
 }
 
 int SystemPages::exception_stub(uint64_t rip) const noexcept {

@@ -44,6 +44,9 @@ class Thread {
   // The guest's general registers as of the last exit; what is changed here is what the guest goes
   // on with. Only the thread itself, or anybody while it is parked.
   [[nodiscard]] Registers& regs() noexcept { return regs_; }
+  // The GS base as the guest set it; 0 stands for the monitor's own (vmm/call_sites.hpp). Only the thread itself.
+  [[nodiscard]] uint64_t gs_base() const noexcept;
+  void set_gs_base(uint64_t base) noexcept;
   // x87/SSE/AVX state in XSAVE layout (Intel SDM vol. 1 chapter 13), 4096 bytes at most: costs an
   // ioctl each.
   virtual bool get_xsave(std::span<std::byte> to) = 0;
@@ -51,7 +54,7 @@ class Thread {
 
   // A host system call that may block. Interrupted by a kick: the call did not happen and
   // kRestartSys comes back (never a lost wake-up: the check and the entry into the kernel are one
-  // restartable sequence). Otherwise value or -errno.
+  // restartable sequence). Otherwise value or -errno. In an exitless call it never waits: kRestartSys where it would.
   int64_t block_in(long nr, uint64_t a0 = 0, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0, uint64_t a4 = 0,
                    uint64_t a5 = 0);
   // CLOCK_MONOTONIC ns at which the present (perhaps restarted) call must give up; 0: not set.
@@ -92,6 +95,11 @@ class Thread {
   std::atomic<bool> kicked_{false};
   int64_t restart_deadline_ = 0;
   uint64_t exits_ = 0;
+  uint64_t own_gs_base_ = 0;  // in the guest's registers while it has set none
+  bool exitless_ = false;     // a poller is at work for the thread: nothing may wait
+  bool by_exit_ = false;      // what the poller tried can only be done by exit
+  uint64_t sent_ = 0;         // bytes of the present call's write that a poller has sent already
+  int64_t try_in_place(long nr, std::array<uint64_t, 6> const& args);
   std::atomic<int> forced_{0};  // signal of a forced fault
   std::atomic<int> host_tid_{0};
   uint8_t volatile* immediate_exit_ = nullptr;  // of the vCPU's run page

@@ -6,12 +6,15 @@
 
 #include <cstring>
 
+#include "vmm/hooks.hpp"
+
 namespace vmm {
 namespace {
 
 constexpr uint32_t kMsrStar = 0xc0000081, kMsrLstar = 0xc0000082, kMsrFmask = 0xc0000084;
 constexpr uint64_t kFlagsCleared = 0x257fd5;  // everything that a syscall may clear: the stub needs none of them
 constexpr uint64_t kUserFlags = 0x250dd5;     // CF PF AF ZF SF TF DF OF RF AC ID: what ring 3 may change
+constexpr uint64_t kPlainFlags = 0x202;
 
 constexpr bool has_error_code(int vector) {
   return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21;
@@ -28,7 +31,26 @@ Result<std::unique_ptr<Vcpu>> Vcpu::create(Vm const& vm, unsigned index) {
   if (fd < 0) return fail_host(fmt::format("KVM_CREATE_VCPU ({})", index));
   vcpu->fd_ = ScopedFd(fd);
   if (auto r = vcpu->set_up(); !r) return tl::unexpected(r.error());
+  vcpu->place_stub();
   return vcpu;
+}
+
+void Vcpu::place_stub() {
+  write_stub(vm_.system().syscall_stub_host(index_), vm_.traits().stub_at_ring0, vm_.postable());
+}
+
+Result<void> Vcpu::probe(KvmTraits& traits) {
+  Registers regs;
+  regs.rip = vm_.system().probe_entry();
+  regs.rax = UINT64_MAX;  // no call: the stub leaves at once
+  VmExit const exit = run(regs);
+  if (auto const* broken = std::get_if<ExitBroken>(&exit)) return fail(Errc::kKvmCapability, broken->what);
+  if (!std::holds_alternative<ExitSyscall>(exit)) {
+    return fail(Errc::kKvmCapability, fmt::format("the probe of the syscall entry ended at rip {:#x}", regs.rip));
+  }
+  traits.stub_at_ring0 = (run_->s.regs.sregs.cs.selector & 3) == 0;
+  place_stub();
+  return {};
 }
 
 Result<void> Vcpu::set_up() {
@@ -53,7 +75,7 @@ Result<void> Vcpu::set_up() {
   msrs.header.nmsrs = 3;
   // STAR: syscall enters with CS 0x08; sysret is never used.
   msrs.entries[0] = {kMsrStar, 0, uint64_t{kKernelCode} << 32 | uint64_t{0x1b} << 48};
-  msrs.entries[1] = {kMsrLstar, 0, vm_.system().syscall_entry()};
+  msrs.entries[1] = {kMsrLstar, 0, vm_.system().syscall_stub(index_)};
   msrs.entries[2] = {kMsrFmask, 0, kFlagsCleared};
   if (int const n = ioctl(fd_.get(), KVM_SET_MSRS, &msrs); n != 3) {
     return fail_host(fmt::format("KVM_SET_MSRS ({} of 3 taken)", n));
@@ -119,10 +141,33 @@ VmExit Vcpu::run(Registers& regs) {
   int const result = ioctl(fd_.get(), KVM_RUN, 0);
   int const err = errno;
   take(regs);
+  // Wherever in the stub it was stopped, by its own exit or by a kick: it is in a system call.
+  if (in_stub(regs.rip) && (result == 0 || err == EINTR || err == EAGAIN)) return take_call(regs);
   if (result == 0) return classify(regs);
   if (err == EINTR || err == EAGAIN) return ExitKicked{};
   if (err == EFAULT) return ExitDenied{};
   return ExitBroken{fmt::format("KVM_RUN: {} (errno {}) at rip {:#x}", strerror(err), err, regs.rip)};
+}
+
+bool Vcpu::may_post(uint64_t nr) const noexcept {
+  PostableCalls const& calls = vm_.postable();
+  if (nr < STUB_HYPERCALLS) return calls[nr];
+  uint64_t const hypercall = nr - kHypercallBase;
+  return hypercall < STUB_CALLS - STUB_HYPERCALLS && calls[STUB_HYPERCALLS + hypercall];
+}
+
+bool Vcpu::in_stub(uint64_t rip) const noexcept {
+  return rip - vm_.system().syscall_stub(index_) < MB_STRIDE;
+}
+
+// Ring 3 can jump anywhere into the stub: that is a call with odd rcx and r11, which harms nobody but its maker.
+ExitSyscall Vcpu::take_call(Registers& regs) const noexcept {
+  uint64_t const offset = regs.rip - vm_.system().syscall_stub(index_);
+  ExitSyscall call{stub_place(offset), regs.r11, offset >= STUB_DIRECT};
+  regs.rip = regs.rcx;
+  regs.rflags = call.place == StubPlace::kEntered ? regs.r11 : kPlainFlags;
+  regs.r11 = regs.rflags;
+  return call;
 }
 
 VmExit Vcpu::classify(Registers& regs) {
@@ -134,8 +179,7 @@ VmExit Vcpu::classify(Registers& regs) {
         "KVM exit reason {} (sub-error {}, hardware reason {:#x}) at rip {:#x}", run_->exit_reason, sub,
         run_->exit_reason == KVM_EXIT_FAIL_ENTRY ? run_->fail_entry.hardware_entry_failure_reason : 0, regs.rip)};
   }
-  // Ring 3 can jump to any stub: an exception is believed only from CPL 0 on this vCPU's own ring-0 stack. A forged
-  // syscall is just a syscall with odd rcx and r11, which harms nobody but its maker.
+  // Ring 3 can jump to any stub: an exception is believed only from CPL 0 on this vCPU's own ring-0 stack.
   bool const ring0 = (run_->s.regs.sregs.cs.selector & 3) == 0;
   int const vector = system.exception_stub(regs.rip);
   if (vector >= 0 && ring0 && system.on_ring0_stack(index_, regs.rsp)) {
@@ -147,12 +191,7 @@ VmExit Vcpu::classify(Registers& regs) {
     regs.rsp = frame[3];
     return exception;
   }
-  if (system.is_syscall_stub(regs.rip)) {
-    regs.rip = regs.rcx;
-    regs.rflags = regs.r11;
-    return ExitSyscall{};
-  }
-  // The exit instruction executed by ring 3 itself: a privileged instruction, as on Linux.
+  // The exit instruction executed by ring 3 itself, or in another vCPU's stub: a privileged instruction, as on Linux.
   if (regs.rip >= 2 && run_->io.port == kExitPort) return ExitException{13, 0, 0};
   return ExitBroken{fmt::format("unexpected port exit {:#x} at rip {:#x}", run_->io.port, regs.rip)};
 }

@@ -89,7 +89,7 @@ Result<void> Vm::add_slot(uint64_t guest, uint64_t size, void const* host) {
   return {};
 }
 
-Result<std::unique_ptr<Vm>> Vm::create(AddressSpace const& memory) {
+Result<std::unique_ptr<Vm>> Vm::create(AddressSpace const& memory, PostableCalls const& postable) {
   auto kvm = open_kvm();
   if (!kvm) return tl::unexpected(kvm.error());
   auto vcpus = check_capabilities(kvm->get());
@@ -100,7 +100,7 @@ Result<std::unique_ptr<Vm>> Vm::create(AddressSpace const& memory) {
   auto system = SystemPages::create(kLowEnd, kHighBase, 2 * window);
   if (!system) return tl::unexpected(system.error());
 
-  std::unique_ptr<Vm> vm(new Vm(std::move(*system)));
+  std::unique_ptr<Vm> vm(new Vm(std::move(*system), postable));
   int const fd = ioctl(kvm->get(), KVM_CREATE_VM, 0);
   if (fd < 0) return fail_host("KVM_CREATE_VM");
   vm->vm_ = ScopedFd(fd);

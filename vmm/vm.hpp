@@ -7,7 +7,9 @@
 
 #include "vmm/address_space.hpp"
 #include "vmm/error.hpp"
+#include "vmm/kvm_traits.hpp"
 #include "vmm/scoped_fd.hpp"
+#include "vmm/syscall_stub.hpp"
 #include "vmm/system_pages.hpp"
 
 namespace vmm {
@@ -15,19 +17,26 @@ namespace vmm {
 class Vm {
  public:
   // Checks every capability that the monitor needs and names the one that is missing.
-  static Result<std::unique_ptr<Vm>> create(AddressSpace const& memory);
+  // `postable`: the calls that the stubs may post (vmm/pollers.hpp).
+  static Result<std::unique_ptr<Vm>> create(AddressSpace const& memory, PostableCalls const& postable);
   // One more memory slot, for as long as the VM lives.
   Result<void> add_slot(uint64_t guest, uint64_t size, void const* host);
   [[nodiscard]] int fd() const noexcept { return vm_.get(); }
   [[nodiscard]] SystemPages const& system() const noexcept { return system_; }
+  // Known after the first vCPU's probe; no second vCPU may be made before.
+  [[nodiscard]] KvmTraits& traits() noexcept { return traits_; }
+  [[nodiscard]] KvmTraits const& traits() const noexcept { return traits_; }
+  [[nodiscard]] PostableCalls const& postable() const noexcept { return postable_; }
   [[nodiscard]] int run_size() const noexcept { return run_size_; }
   [[nodiscard]] unsigned max_vcpus() const noexcept { return max_vcpus_; }
   [[nodiscard]] std::vector<unsigned char> const& cpuid() const noexcept { return cpuid_; }  // a kvm_cpuid2
 
  private:
-  Vm(SystemPages system) : system_(std::move(system)) {}
+  Vm(SystemPages system, PostableCalls const& postable) : system_(std::move(system)), postable_(postable) {}
   ScopedFd kvm_, vm_;
   SystemPages system_;
+  PostableCalls postable_;
+  KvmTraits traits_;
   std::atomic<unsigned> slots_{0};
   int run_size_ = 0;
   unsigned max_vcpus_ = 0;

@@ -30,6 +30,7 @@ int64_t sys_clone(Thread& t, SyscallArgs const& args) {
   std::byte xsave[4096];
   if (!t.get_xsave(xsave)) return -EAGAIN;
   Registers child = t.regs();
+  child.gs_base = t.gs_base();
   child.rax = 0;
   child.rsp = stack;
   if (flags & CLONE_SETTLS) child.fs_base = tls;
@@ -92,12 +93,12 @@ int64_t sys_arch_prctl(Thread& t, SyscallArgs const& args) {
       return 0;
     case kArchSetGs:
       if (args.a[1] >= kUserEnd) return -EPERM;
-      t.regs().gs_base = args.a[1];
+      t.set_gs_base(args.a[1]);
       return 0;
     case kArchGetFs:
       return write_out(t, GuestAddr(args.a[1]), t.regs().fs_base) ? 0 : -EFAULT;
     case kArchGetGs:
-      return write_out(t, GuestAddr(args.a[1]), t.regs().gs_base) ? 0 : -EFAULT;
+      return write_out(t, GuestAddr(args.a[1]), t.gs_base()) ? 0 : -EFAULT;
     default:
       return -EINVAL;
   }

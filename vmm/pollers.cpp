@@ -1,0 +1,328 @@
+#include "vmm/pollers.hpp"
+
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+
+namespace vmm {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::microseconds;
+using std::chrono::milliseconds;
+
+// The guest's wait: about what leaving the VM and being woken outside costs, so that spinning in vain at most doubles
+// a wait's price.
+constexpr auto kSpin = microseconds(50);
+constexpr auto kIdleBeforePark = microseconds(200);
+constexpr auto kIdleBeforeParkFixed = milliseconds(10);
+constexpr unsigned kScansPerClock = 64;
+// Calls in a row, each within kBusyGap of the one before, that wake the pollers.
+constexpr unsigned kBusyCalls = 8;
+constexpr auto kBusyGap = microseconds(500);
+constexpr int32_t kMostPatience = 8;
+constexpr unsigned kImpatientPosts = 32;
+// Saturation: of this many calls more than a quarter found no poller.
+constexpr uint32_t kWindow = 128;
+constexpr int64_t kFirstBackoffNs = 5'000'000, kLastBackoffNs = 1'000'000'000;
+constexpr auto kStuck = milliseconds(20);
+
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count();
+}
+
+void pause_cpu() noexcept {
+  __builtin_ia32_pause();
+}
+
+// Rounds of the stub's loop in kSpin; its body is about what this loop does.
+int32_t measure_spin_limit() {
+  constexpr int kRounds = 500;
+  int64_t best = INT64_MAX;
+  for (int i = 0; i < 3; ++i) {
+    int64_t const start = now_ns();
+    for (int n = 0; n < kRounds; ++n) pause_cpu();
+    best = std::min(best, now_ns() - start);
+  }
+  int64_t const rounds = std::chrono::nanoseconds(kSpin).count() * kRounds / std::max<int64_t>(best, 1);
+  return static_cast<int32_t>(std::clamp<int64_t>(rounds, 100, 100'000));
+}
+
+}  // namespace
+
+struct Pollers::Poller {
+  std::atomic<int> cpu{-1}, tid{0};          // where it is; 0: not yet running
+  std::atomic<int64_t> serving_since_ns{0};  // 0: not in a handler
+  std::atomic<bool> retired{false};          // replaced: ends as soon as it can
+  std::thread thread;
+};
+
+Pollers::Pollers(int count, unsigned seats, Stats& stats)
+    : count_(count), stats_(stats), seats_(seats), inside_((seats + 63) / 64) {
+  if (count_ != 0) spin_limit_ = measure_spin_limit();
+  sched_getaffinity(0, sizeof allowed_, &allowed_);
+}
+
+Pollers::~Pollers() {
+  stop();
+}
+
+void Pollers::stop() noexcept {
+  stopping_ = true;
+  active_ = true;
+  active_.notify_all();
+  std::lock_guard lock(mutex_);
+  for (auto& poller : pollers_) {
+    if (poller->thread.joinable()) poller->thread.join();
+  }
+  pollers_.clear();
+}
+
+// ---- the guest thread's side ----
+
+void Pollers::enter(Seat& seat, CallServer& server, bool post) noexcept {
+  if (count_ == 0) return;
+  bool const on = post && active();
+  if (seat.mailbox_->enabled.load(std::memory_order_relaxed) != (on ? 1U : 0U)) {
+    seat.mailbox_->enabled.store(on ? 1 : 0, std::memory_order_relaxed);
+    seat.mailbox_->spin_limit.store(static_cast<uint32_t>(spin_limit_), std::memory_order_relaxed);
+  }
+  if (!on) return;
+  seat.server_ = &server;
+  seat.phase_.store(Seat::kInside, std::memory_order_release);
+  auto const index = static_cast<size_t>(&seat - seats_.data());
+  inside_[index / 64].fetch_or(1ULL << (index % 64));
+}
+
+void Pollers::leave(Seat& seat) noexcept {
+  uint32_t expected = Seat::kInside;
+  if (seat.phase_.load(std::memory_order_relaxed) == Seat::kOutside) return;
+  while (!seat.phase_.compare_exchange_strong(expected, Seat::kOutside, std::memory_order_acquire)) {
+    for (int i = 0; i < 200 && expected == Seat::kTaken; ++i) {
+      pause_cpu();
+      expected = seat.phase_.load(std::memory_order_relaxed);
+    }
+    if (expected == Seat::kTaken) seat.phase_.wait(Seat::kTaken, std::memory_order_relaxed);
+    expected = Seat::kInside;
+  }
+  auto const index = static_cast<size_t>(&seat - seats_.data());
+  inside_[index / 64].fetch_and(~(1ULL << (index % 64)));
+}
+
+PostFate Pollers::settle(Seat& seat, StubPlace place, uint64_t number) noexcept {
+  if (place == StubPlace::kEntered || place == StubPlace::kNotPosted) return PostFate::kNotMade;
+  Mailbox& mailbox = *seat.mailbox_;
+  // The guest's register is the truth where it has it; else the mailbox, which another thread may have damaged.
+  uint64_t const posted = place == StubPlace::kSpinning ? number : mailbox.posted.load(std::memory_order_acquire);
+  PostFate fate = PostFate::kDamaged;
+  if (posted == seat.answered_) fate = PostFate::kAnswered;
+  if (posted == seat.answered_ + 1) fate = PostFate::kNotMade;
+  if (fate == PostFate::kNotMade) {
+    stats_.spun_out.fetch_add(1, std::memory_order_relaxed);
+    if (seat.seen_ != posted) missed(seat);
+    if (seat.seen_ == posted && seat.wait_scans_ != 0 && seat.patience_ > -kMostPatience) --seat.patience_;
+  }
+  bool const damaged = fate == PostFate::kDamaged || mailbox.posted.load(std::memory_order_relaxed) != posted;
+  if (damaged) stats_.mailbox_damaged.fetch_add(1, std::memory_order_relaxed);
+  seat.wait_scans_ = 0;
+  seat.seen_ = seat.answered_;
+  mailbox.posted.store(seat.answered_, std::memory_order_relaxed);
+  mailbox.done.store(seat.answered_, std::memory_order_relaxed);
+  return fate;
+}
+
+void Pollers::note_exit(Seat& seat) noexcept {
+  if (count_ == 0 || active()) return;
+  auto const now = Clock::now();
+  seat.exits_in_row_ = now - seat.last_exit_ < kBusyGap ? seat.exits_in_row_ + 1 : 0;
+  seat.last_exit_ = now;
+  if (seat.exits_in_row_ < kBusyCalls || now_ns() < quiet_until_ns_.load(std::memory_order_relaxed)) return;
+  seat.exits_in_row_ = 0;
+  wake();
+}
+
+// A guest spun for its whole time and no poller had looked: the pollers have no processor, one of them is stuck, or one
+// waits for the very processor on which the guest spins.
+void Pollers::missed(Seat&) noexcept {
+  stats_.posts_missed.fetch_add(1, std::memory_order_relaxed);
+  if (window_missed_.fetch_add(1, std::memory_order_relaxed) + 1 >= kWindow / 4 && count_ == kAuto) {
+    suspend();
+    return;
+  }
+  steer_from_here();
+  replace_stuck();
+}
+
+// Off for a while, each time longer until it goes well again.
+void Pollers::suspend() noexcept {
+  int64_t const wait = std::clamp(backoff_ns_.load() * 2, kFirstBackoffNs, kLastBackoffNs);
+  backoff_ns_ = wait;
+  quiet_until_ns_ = now_ns() + wait;
+  window_missed_ = window_calls_ = 0;
+  stats_.polling_suspended.fetch_add(1, std::memory_order_relaxed);
+  set_enabled(false);
+}
+
+// The kernel likes to wake a thread where its waker runs, and the caller is about to spin there.
+void Pollers::steer_from_here() noexcept {
+  int const here = sched_getcpu();
+  if (here < 0 || here >= CPU_SETSIZE || CPU_COUNT(&allowed_) < 2) return;
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock) return;
+  for (auto const& poller : pollers_) {
+    int const tid = poller->tid.load(std::memory_order_relaxed);
+    if (tid == 0 || poller->cpu.load(std::memory_order_relaxed) != here) continue;
+    cpu_set_t elsewhere = allowed_;
+    CPU_CLR(static_cast<unsigned>(here), &elsewhere);
+    sched_setaffinity(tid, sizeof elsewhere, &elsewhere);
+  }
+}
+
+// ---- the pollers' side ----
+
+void Pollers::wake() noexcept {
+  std::lock_guard lock(mutex_);
+  if (active() || stopping_) return;
+  window_calls_ = window_missed_ = 0;
+  active_ = true;
+  if (!pollers_.empty()) {
+    active_.notify_all();
+    return;
+  }
+  unsigned const cores = std::max(1U, std::thread::hardware_concurrency());
+  unsigned const wanted = count_ == kAuto ? std::clamp(cores / 4, 1U, 4U) : static_cast<unsigned>(count_);
+  for (unsigned i = 0; i < wanted; ++i) start_poller();
+}
+
+void Pollers::start_poller() {
+  pollers_.push_back(std::make_unique<Poller>());
+  Poller& poller = *pollers_.back();
+  stats_.pollers_started.fetch_add(1, std::memory_order_relaxed);
+  poller.thread = std::thread([this, &poller] { poll(poller); });
+}
+
+void Pollers::poll(Poller& self) noexcept {
+  self.tid = gettid();
+  auto idle_since = Clock::now();
+  unsigned empty = 0;
+  auto const patience = count_ == kAuto ? Clock::duration(kIdleBeforePark) : Clock::duration(kIdleBeforeParkFixed);
+  while (!stopping_.load(std::memory_order_relaxed) && !self.retired.load(std::memory_order_relaxed)) {
+    if (!active()) {
+      active_.wait(false);
+      idle_since = Clock::now();
+      empty = 0;
+      continue;
+    }
+    self.cpu.store(sched_getcpu(), std::memory_order_relaxed);
+    Found const found = scan(self);
+    if (found == Found::kAnswered) {
+      empty = 0;
+      continue;
+    }
+    // What the guest waits for is somebody else's to do, perhaps on this processor.
+    if (found == Found::kWaiting) {
+      sched_yield();
+    } else {
+      pause_cpu();
+    }
+    if (++empty % kScansPerClock != 0) continue;
+    auto const now = Clock::now();
+    if (empty == kScansPerClock) idle_since = now;
+    if (now - idle_since > patience) park(self);
+  }
+}
+
+Pollers::Found Pollers::scan(Poller& self) noexcept {
+  Found most = Found::kNothing;
+  for (size_t word = 0; word < inside_.size(); ++word) {
+    for (uint64_t bits = inside_[word].load(std::memory_order_acquire); bits != 0; bits &= bits - 1) {
+      most = std::max(most, serve(seats_[word * 64 + static_cast<size_t>(std::countr_zero(bits))], self));
+    }
+  }
+  return most;
+}
+
+Pollers::Found Pollers::serve(Seat& seat, Poller& self) noexcept {
+  Mailbox& mailbox = *seat.mailbox_;
+  // A glance without taking the seat: these two may be old, what is decided by them is not.
+  uint64_t const glance = mailbox.posted.load(std::memory_order_acquire);
+  if (glance == mailbox.done.load(std::memory_order_relaxed)) return Found::kNothing;
+  if (seat.phase_.load(std::memory_order_relaxed) != Seat::kInside) return Found::kNothing;
+  uint32_t expected = Seat::kInside;
+  if (!seat.phase_.compare_exchange_strong(expected, Seat::kTaken, std::memory_order_acquire)) return Found::kNothing;
+  bool answered = false, waiting = false;
+  uint64_t const posted = mailbox.posted.load(std::memory_order_acquire);
+  bool const again = seat.seen_ == posted;
+  if (posted == seat.answered_ + 1) {
+    seat.seen_ = posted;
+    SyscallArgs const call = posted_call(mailbox);
+    if (mailbox.check.load(std::memory_order_relaxed) != posted_check(call, seat.answered_)) {
+      if (!again) stats_.mailbox_damaged.fetch_add(1, std::memory_order_relaxed);
+      mailbox.spins.store(0, std::memory_order_relaxed);  // by exit, from the registers
+    } else {
+      self.serving_since_ns.store(now_ns(), std::memory_order_relaxed);
+      CallServer::Answer const answer = seat.server_->serve_posted(call, mailbox.site.load(std::memory_order_relaxed));
+      self.serving_since_ns.store(0, std::memory_order_relaxed);
+      answered = answer.kind == CallServer::Answer::kDone || answer.kind == CallServer::Answer::kDoneLeave;
+      if (answered) {
+        seat.answered_ = posted;
+        seat.result_ = answer.result;
+        if (seat.wait_scans_ != 0 && seat.patience_ < kMostPatience) ++seat.patience_;
+        seat.wait_scans_ = 0;
+        if (answer.kind == CallServer::Answer::kDone) publish_answer(mailbox, posted, answer.result);
+      } else if (answer.kind == CallServer::Answer::kLeave) {
+        mailbox.spins.store(0, std::memory_order_relaxed);
+      } else {
+        waiting = true;
+        ++seat.wait_scans_;
+        if (seat.patience_ < 0 && ++seat.impatient_ % kImpatientPosts != 0) {
+          mailbox.spins.store(0, std::memory_order_relaxed);
+        }
+      }
+    }
+  }
+  seat.phase_.store(Seat::kInside, std::memory_order_release);
+  seat.phase_.notify_one();
+  if (!answered) return waiting ? Found::kWaiting : Found::kNothing;
+  if (window_calls_.fetch_add(1, std::memory_order_relaxed) + 1 >= kWindow) {
+    uint32_t const in_vain = window_missed_.exchange(0, std::memory_order_relaxed);
+    window_calls_.store(0, std::memory_order_relaxed);
+    if (in_vain < kWindow / 16) backoff_ns_ = backoff_ns_.load() / 2;
+  }
+  return Found::kAnswered;
+}
+
+void Pollers::park(Poller&) noexcept {
+  set_enabled(false);
+}
+
+// Off: guests post no more from their next call on; those that have posted spin out, or are served by the next wake.
+void Pollers::set_enabled(bool on) noexcept {
+  active_.store(on);
+  if (on) return;
+  for (size_t word = 0; word < inside_.size(); ++word) {
+    for (uint64_t bits = inside_[word].load(std::memory_order_acquire); bits != 0; bits &= bits - 1) {
+      Mailbox& mailbox = *seats_[word * 64 + static_cast<size_t>(std::countr_zero(bits))].mailbox_;
+      mailbox.enabled.store(0, std::memory_order_relaxed);
+      mailbox.spins.store(0, std::memory_order_relaxed);
+    }
+  }
+}
+
+// A poller that has been in one handler for long cannot serve the others: another takes its place, and it ends when the
+// handler does.
+void Pollers::replace_stuck() noexcept {
+  int64_t const limit = now_ns() - std::chrono::nanoseconds(kStuck).count();
+  std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock || stopping_) return;
+  for (size_t i = 0; i < pollers_.size(); ++i) {
+    int64_t const since = pollers_[i]->serving_since_ns.load(std::memory_order_relaxed);
+    if (since == 0 || since > limit || pollers_[i]->retired.exchange(true)) continue;
+    stats_.pollers_replaced.fetch_add(1, std::memory_order_relaxed);
+    start_poller();
+  }
+}
+
+}  // namespace vmm
