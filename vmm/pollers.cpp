@@ -127,6 +127,7 @@ PostFate Pollers::settle(Seat& seat, StubPlace place, uint64_t number) noexcept 
   bool const damaged = fate == PostFate::kDamaged || mailbox.posted.load(std::memory_order_relaxed) != posted;
   if (damaged) stats_.mailbox_damaged.fetch_add(1, std::memory_order_relaxed);
   seat.wait_scans_ = 0;
+  seat.refused_ = 0;
   seat.seen_ = seat.answered_;
   mailbox.posted.store(seat.answered_, std::memory_order_relaxed);
   mailbox.done.store(seat.answered_, std::memory_order_relaxed);
@@ -255,7 +256,9 @@ Pollers::Found Pollers::serve(Seat& seat, Poller& self) noexcept {
   bool answered = false, waiting = false;
   uint64_t const posted = mailbox.posted.load(std::memory_order_acquire);
   bool const again = seat.seen_ == posted;
-  if (posted == seat.answered_ + 1) {
+  if (posted == seat.refused_) {
+    mailbox.spins.store(0, std::memory_order_relaxed);  // again: the guest's own count may have overwritten it
+  } else if (posted == seat.answered_ + 1) {
     seat.seen_ = posted;
     SyscallArgs const call = posted_call(mailbox);
     if (mailbox.check.load(std::memory_order_relaxed) != posted_check(call, seat.answered_)) {
@@ -273,6 +276,7 @@ Pollers::Found Pollers::serve(Seat& seat, Poller& self) noexcept {
         seat.wait_scans_ = 0;
         if (answer.kind == CallServer::Answer::kDone) publish_answer(mailbox, posted, answer.result);
       } else if (answer.kind == CallServer::Answer::kLeave) {
+        seat.refused_ = posted;
         mailbox.spins.store(0, std::memory_order_relaxed);
       } else {
         waiting = true;

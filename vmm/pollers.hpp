@@ -65,6 +65,7 @@ class Seat {
   uint64_t answered_ = 0;  // number of the last post that was answered
   int64_t result_ = 0;     // its result
   uint64_t seen_ = 0;      // number of the last post that a poller looked at
+  uint64_t refused_ = 0;   // number of the post that must be made by exit: tried no more
   uint32_t wait_scans_ = 0;
   int32_t patience_ = 0;       // > 0: calls that had to wait were mostly answered while the guest spun
   uint32_t impatient_ = 0;     // posts sent away at once since patience ran out

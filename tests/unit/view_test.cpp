@@ -26,7 +26,7 @@ class ViewTest : public testing::Test {
     auto memory = vmm::AddressSpace::create({.window = 2ULL << 30});
     ASSERT_TRUE(memory) << memory.error().message;
     memory_ = std::move(*memory);
-    auto vm = vmm::Vm::create(*memory_);
+    auto vm = vmm::Vm::create(*memory_, {});
     ASSERT_TRUE(vm) << vm.error().message;
     vm_ = std::move(*vm);
     auto view = vmm::View::create(*vm_, *memory_);
