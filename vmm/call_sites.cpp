@@ -19,6 +19,8 @@ constexpr uint64_t kFsgsbase = 2;  // AT_HWCAP2
 constexpr uint64_t kBefore = 96, kAround = 127;
 constexpr size_t kWarmUp = 16;  // decoding needs about this many bytes to fall into step
 constexpr size_t kLeastVotes = 8;
+constexpr size_t kMostMoved = 15;  // bytes of one instruction
+constexpr size_t kLongJump = 5;
 
 ZydisDecoder const& decoder() {
   static ZydisDecoder const made = [] {
@@ -32,6 +34,7 @@ ZydisDecoder const& decoder() {
 struct Instruction {
   unsigned length = 0;  // 0: none
   bool is_nop = false;
+  bool movable = false;  // does the same at another address, and goes on behind itself
 };
 
 Instruction instruction_at(std::span<uint8_t const> code, size_t at) {
@@ -40,7 +43,10 @@ Instruction instruction_at(std::span<uint8_t const> code, size_t at) {
       ZYAN_FAILED(ZydisDecoderDecodeInstruction(&decoder(), nullptr, code.data() + at, code.size() - at, &i))) {
     return {};
   }
-  return {i.length, i.mnemonic == ZYDIS_MNEMONIC_NOP};
+  bool const here = (i.attributes & ZYDIS_ATTRIB_IS_RELATIVE) != 0 || i.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE ||
+                    i.meta.category == ZYDIS_CATEGORY_SYSCALL || i.meta.category == ZYDIS_CATEGORY_INTERRUPT ||
+                    i.meta.category == ZYDIS_CATEGORY_RET || i.meta.category == ZYDIS_CATEGORY_SYSRET;
+  return {i.length, i.mnemonic == ZYDIS_MNEMONIC_NOP, !here};
 }
 
 class Bytes {
@@ -123,19 +129,18 @@ std::byte* CallSites::room(uint64_t near, uint64_t& address) {
   return memory_.alias(GuestAddr(address));
 }
 
-uint64_t CallSites::trampoline(uint64_t number, uint64_t syscall, uint64_t near) {
+uint64_t CallSites::trampoline(std::span<uint8_t const> moved, uint64_t syscall) {
   uint64_t here = 0;
-  std::byte* const to = room(near, here);
+  std::byte* const to = room(syscall, here);
   if (to == nullptr) return 0;
   Bytes b;
+  for (uint8_t const byte : moved) b.put(byte);
   b.put(0xf3, 0x49, 0x0f, 0xae, 0xcb);  // rdgsbase %r11
   b.put(0x48, 0xb9);                    // movabs $-stubs, %rcx
   b.value(-stubs_);
   b.put(0x4c, 0x01, 0xd9);  // add %r11, %rcx
   b.put(0x48, 0x81, 0xf9);  // cmp $size of all stubs, %rcx
   b.value(static_cast<int32_t>(MB_DISTANCE));
-  b.put(0xb8);  // mov $number, %eax
-  b.value(static_cast<uint32_t>(number));
   b.put(0x73, 17);          // jae to the last jump: not our GS base
   b.put(0x48, 0x8d, 0x0d);  // lea behind the syscall, %rcx
   b.distance(here, syscall + 2);
@@ -144,7 +149,7 @@ uint64_t CallSites::trampoline(uint64_t number, uint64_t syscall, uint64_t near)
   b.put(0x41, 0xff, 0xe3);  // jmp *%r11
   b.put(0xe9);              // jmp to the syscall
   b.distance(here, syscall);
-  static_assert(5 + 10 + 3 + 7 + 5 + 2 + 7 + 7 + 3 + 5 <= kTrampolineBytes);
+  static_assert(kMostMoved + 5 + 10 + 3 + 7 + 2 + 7 + 7 + 3 + 5 <= kTrampolineBytes);
   std::memcpy(to, b.code().data(), b.code().size());
   return here;
 }
@@ -165,12 +170,12 @@ uint64_t CallSites::padding(uint64_t from) const {
       here += i.length;
     }
     if (low + here != end || here - at < 5 || !starts_instruction(code, at - 1, at)) continue;
-    if (apart(low + at, from) < kAround - 8) return low + at;
+    if (apart(low + at, from) < kAround - 16) return low + at;
   }
   return 0;
 }
 
-bool CallSites::patch(uint64_t rip, uint64_t number) {
+bool CallSites::patch(uint64_t rip) {
   uint64_t const syscall = rip - 2;
   Vma vma;
   if (!memory_.find_vma(GuestAddr(syscall), vma) || vma.backing != Backing::kMemfd) return false;
@@ -179,31 +184,33 @@ bool CallSites::patch(uint64_t rip, uint64_t number) {
   std::array<uint8_t, kBefore + 2> code;
   if (!memory_.read(GuestAddr(syscall - kBefore), code.data(), code.size())) return false;
   if (code[kBefore] != 0x0f || code[kBefore + 1] != 0x05) return false;
-  uint32_t immediate = 0;
-  std::memcpy(&immediate, &code[kBefore - 4], sizeof immediate);
+  // The instruction in front: the one length on which decoding agrees.
+  size_t length = 2;
+  for (; length <= kMostMoved; ++length) {
+    Instruction const i = instruction_at({code.data(), kBefore}, kBefore - length);
+    if (i.length == length && starts_instruction(code, kBefore - length, kBefore)) {
+      if (!i.movable) return false;
+      break;
+    }
+  }
+  if (length > kMostMoved) return false;
+  uint64_t const site = syscall - length;
+  uint64_t const pad = length < kLongJump ? padding(syscall) : 0;
+  if (length < kLongJump && pad == 0) return false;
+  uint64_t const to = trampoline({&code[kBefore - length], length}, syscall);
+  if (to == 0) return false;
   Bytes change;
-  uint64_t site = 0;
-  if (code[kBefore - 5] == 0xb8 && immediate == number && starts_instruction(code, kBefore - 5, kBefore)) {
-    site = syscall - 5;
-    uint64_t const to = trampoline(number, syscall, site);
-    if (to == 0) return false;
+  if (length >= kLongJump) {
     change.put(0xe9);
     change.distance(site, to);
-  } else if (code[kBefore - 2] == 0x31 && code[kBefore - 1] == 0xc0 && number == 0 &&
-             starts_instruction(code, kBefore - 2, kBefore)) {
-    site = syscall - 2;
-    uint64_t const pad = padding(syscall);
-    if (pad == 0) return false;
-    uint64_t const to = trampoline(number, syscall, site);
-    if (to == 0) return false;
+  } else {
     Bytes jump;
     jump.put(0xe9);
     jump.distance(pad, to);
     std::memcpy(memory_.alias(GuestAddr(pad)), jump.code().data(), jump.code().size());
-    change.put(0xeb, static_cast<int8_t>(static_cast<int64_t>(pad - syscall)));
-  } else {
-    return false;
+    change.put(0xeb, static_cast<int8_t>(static_cast<int64_t>(pad - (site + 2))));
   }
+  while (change.code().size() < length) change.put(0x90);
   std::memcpy(memory_.alias(GuestAddr(site)), change.code().data(), change.code().size());
   patched_.fetch_add(1, std::memory_order_relaxed);
   return true;

@@ -19,7 +19,6 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -35,8 +34,8 @@ class CallSites {
 
   // A call made by a syscall instruction that ends at `rip`. True once, when it has been used often enough.
   bool note(uint64_t rip) noexcept;
-  // Patches the site if that is safe; number: of the call just made there.
-  bool patch(uint64_t rip, uint64_t number);
+  // Patches the site if that is safe.
+  bool patch(uint64_t rip);
   [[nodiscard]] uint64_t patched() const noexcept { return patched_.load(std::memory_order_relaxed); }
 
  private:
@@ -47,7 +46,7 @@ class CallSites {
   struct Area {  // of trampolines
     uint64_t start = 0, used = 0;
   };
-  uint64_t trampoline(uint64_t number, uint64_t syscall, uint64_t near);
+  uint64_t trampoline(std::span<uint8_t const> moved, uint64_t syscall);
   std::byte* room(uint64_t near, uint64_t& address);
   [[nodiscard]] uint64_t padding(uint64_t from) const;
 

@@ -179,7 +179,7 @@ void GuestThread::on_syscall_exit(ExitSyscall const& exit) {
       return;
     case PostFate::kNotMade:
       if (exit.place <= StubPlace::kNotPosted && vcpu_.may_post(regs_.rax)) pollers_.note_exit(seat_);
-      if (view_ == nullptr && (site_due_ || (!exit.direct && sites_.note(regs_.rip)))) patch_site(regs_.rax);
+      if (view_ == nullptr && (site_due_ || (!exit.direct && sites_.note(regs_.rip)))) patch_site();
       if (exit.place > StubPlace::kNotPosted && regs_.rax < process_.stats().spun_out_calls.size()) {
         process_.stats().spun_out_calls[regs_.rax].fetch_add(1, std::memory_order_relaxed);
       }
@@ -196,15 +196,12 @@ void GuestThread::on_syscall_exit(ExitSyscall const& exit) {
 }
 
 // The call whose registers stand: its site is patched while nobody else is in the guest.
-void GuestThread::patch_site(uint64_t number) {
+void GuestThread::patch_site() {
   site_due_ = false;
   process_.pause_all(this);
-  bool const patched = sites_.patch(regs_.rip, number);
+  bool const patched = sites_.patch(regs_.rip);
   process_.resume_all();
   (patched ? process_.stats().sites_patched : process_.stats().sites_refused).fetch_add(1, std::memory_order_relaxed);
-  if (!patched && process_.verbose()) {
-    fmt::print(stderr, "vmsrs: the code at {:#x} keeps its syscall instruction (call {})\n", regs_.rip - 2, number);
-  }
 }
 
 // On a poller's thread, while the guest thread spins inside the VM.

@@ -35,7 +35,7 @@ class GuestThread final : public Thread, private CallServer {
   VmExit enter_guest();
   void on_syscall_exit(ExitSyscall const& exit);
   Answer serve_posted(SyscallArgs const& call, uint64_t site) override;
-  void patch_site(uint64_t number);
+  void patch_site();
   void on_syscall();
   int64_t dispatch(SyscallArgs const& args);
   void on_exception(ExitException const& exception);
