@@ -1,13 +1,11 @@
-// UDFs that do what they say: one of each result type, an aggregate, and one with state that all connections share.
+// UDFs that do what they say: one of each result type, and an aggregate. They know nothing of libsrs or the shim.
 #include <mariadb/mysql.h>
-#include <srs/srs.h>
 
 #include <cctype>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-
-#include "examples/mysql-shim/udf/shared.hpp"
 
 #define UDF extern "C" __attribute__((visibility("default")))
 
@@ -112,23 +110,6 @@ UDF double udf_product(UDF_INIT* init, UDF_ARGS*, char*, char*) {
 }
 UDF void udf_product_deinit(UDF_INIT* init) {
   std::free(init->ptr);
-}
-
-// udf_visit() → INTEGER: counts one call more, under a lock, in two words that must stay equal. udf_visits() → how
-// many, or -1 if they are not.
-UDF my_bool udf_visit_init(UDF_INIT* init, UDF_ARGS* args, char* message) {
-  init->const_item = 0;
-  return !wants(args, 0, INT_RESULT, message, "udf_visit()");
-}
-UDF long long udf_visit(UDF_INIT*, UDF_ARGS*, char*, char*) {
-  return udf::visit(false);
-}
-UDF my_bool udf_visits_init(UDF_INIT* init, UDF_ARGS* args, char* message) {
-  init->const_item = 0;
-  return !wants(args, 0, INT_RESULT, message, "udf_visits()");
-}
-UDF long long udf_visits(UDF_INIT*, UDF_ARGS*, char*, char*) {
-  return udf::visits();
 }
 
 // udf_blocks() → INTEGER: blocks of memory that UDFs hold; -1 without the shim.
