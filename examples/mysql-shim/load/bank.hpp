@@ -14,7 +14,8 @@ namespace mysql_shim::load {
 
 constexpr int kAccounts = 32, kMoney = 1000, kOwnRows = 5;
 
-// The failing functions that cost their statement and nothing else (udf/failing.cpp, udf/shared.cpp); string: their result's type.
+// The failing functions that cost their statement and nothing else (udf/failing.cpp, udf/shared.cpp); string: their
+// result's type.
 struct Kind {
   char const* name;
   bool string = false;
