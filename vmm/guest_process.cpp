@@ -12,6 +12,7 @@
 #include "vmm/kick.hpp"
 #include "vmm/robust_list.hpp"
 #include "vmm/safe_copy.hpp"
+#include "vmm/seccomp_filter.hpp"
 
 namespace vmm {
 
@@ -87,7 +88,7 @@ Result<GuestProcess::Worker*> GuestProcess::idle_worker() {
   stats_.vcpus_created.fetch_add(1, std::memory_order_relaxed);
   workers_.push_back(std::make_unique<Worker>(std::move(*vcpu)));
   Worker* worker = workers_.back().get();
-  worker->host = std::thread([this, worker] { work(*worker); });
+  worker->host = start_filtered([this, worker] { work(*worker); });
   return worker;
 }
 

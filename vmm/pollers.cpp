@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "vmm/seccomp_filter.hpp"
+
 namespace vmm {
 namespace {
 
@@ -201,7 +203,7 @@ void Pollers::start_poller() {
   pollers_.push_back(std::make_unique<Poller>());
   Poller& poller = *pollers_.back();
   stats_.pollers_started.fetch_add(1, std::memory_order_relaxed);
-  poller.thread = std::thread([this, &poller] { poll(poller); });
+  poller.thread = start_filtered([this, &poller] { poll(poller); });
 }
 
 void Pollers::poll(Poller& self) noexcept {

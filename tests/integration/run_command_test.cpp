@@ -426,4 +426,29 @@ TEST_F(RunCommand, ThreadsThatCameAndWentLeaveNothing) {
   EXPECT_LE(late.threads, early.threads + 1);
 }
 
+// Threads of a monitor whose guest has made `more` threads, each by the one before: without a seccomp filter of the
+// monitor's, and with one. Whoever runs the test may have a filter of his own.
+std::pair<long, long> unfiltered_and_filtered(int more) {
+  long const own = status_line(getpid(), "Seccomp_filters");
+  Vmsrs vmsrs({"run", "--", guest("pie"), "chain", std::to_string(more)});
+  EXPECT_EQ(vmsrs.line(), "ready");
+  std::pair<long, long> counts;
+  for (auto const& task : fs::directory_iterator(fmt::format("/proc/{}/task", vmsrs.pid()))) {
+    auto const id = static_cast<pid_t>(std::stol(task.path().filename().string()));
+    long const n = status_line(id, "Seccomp_filters") - own;
+    EXPECT_LE(n, 1) << "a second one costs time in every call";
+    EXPECT_TRUE(n == 0 || status_line(id, "Seccomp") == 2);
+    ++(n == 0 ? counts.first : counts.second);
+  }
+  return counts;
+}
+
+TEST_F(RunCommand, ThreadsWithAVcpuHaveASeccompFilter) {
+  auto const [few_without, few_with] = unfiltered_and_filtered(0);
+  auto const [many_without, many_with] = unfiltered_and_filtered(9);
+  EXPECT_GE(few_with, 1);
+  EXPECT_GE(many_with, few_with + 9);
+  EXPECT_EQ(many_without, few_without);
+}
+
 }  // namespace

@@ -25,6 +25,19 @@ static void* wait_for_release(void* arg) {
   return arg;
 }
 
+// Each thread is made by the one before; the last one says so.
+static void* make_next(void* left) {
+  pthread_t thread;
+  if ((long)left == 0) {
+    puts("ready");
+  } else if (pthread_create(&thread, NULL, make_next, (void*)((long)left - 1)) != 0) {
+    puts("no thread");
+  } else {
+    pthread_detach(thread);
+  }
+  return wait_for_release(NULL);
+}
+
 static int cycles(void) {
   for (int i = 1; i <= kCycles; i++) {
     pthread_t thread;
@@ -78,6 +91,7 @@ int main(int argc, char** argv) {
   if (strcmp(mode, "exit") == 0) return atoi(argv[2]);
   if (strcmp(mode, "signal") == 0) return raise(atoi(argv[2]));
   if (strcmp(mode, "cycles") == 0) return cycles();
+  if (strcmp(mode, "chain") == 0) return make_next((void*)atol(argv[2])) != NULL;
   if (strcmp(mode, "threads") == 0) return too_many_threads();
   if (strcmp(mode, "memory") == 0) return exhaust_memory();
   if (strcmp(mode, "wait") == 0) {
