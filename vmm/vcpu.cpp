@@ -20,6 +20,12 @@ constexpr bool has_error_code(int vector) {
   return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21;
 }
 
+// XSTATE_BV, Intel SDM vol. 1, 13.4.2.
+void keep_components(kvm_xsave& area, uint64_t components) {
+  area.region[128] &= static_cast<uint32_t>(components);
+  area.region[129] &= static_cast<uint32_t>(components >> 32);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Vcpu>> Vcpu::create(Vm const& vm, unsigned index) {
@@ -62,12 +68,10 @@ Result<void> Vcpu::set_up() {
   if (ioctl(fd_.get(), KVM_GET_SREGS, &sregs) != 0) return fail_host("KVM_GET_SREGS");
   vm_.system().fill_sregs(sregs, index_);
   if (ioctl(fd_.get(), KVM_SET_SREGS, &sregs) != 0) return fail_host("KVM_SET_SREGS");
-  uint32_t low = 0, high = 0;
-  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   kvm_xcrs xcrs{};
   xcrs.nr_xcrs = 1;
-  xcrs.xcrs[0].value = uint64_t{high} << 32 | low;
-  if (ioctl(fd_.get(), KVM_SET_XCRS, &xcrs) != 0) return fail_host("KVM_SET_XCRS");
+  xcrs.xcrs[0].value = vm_.xcr0();
+  if (ioctl(fd_.get(), KVM_SET_XCRS, &xcrs) != 0) return fail_host(fmt::format("KVM_SET_XCRS ({:#x})", vm_.xcr0()));
   struct {
     kvm_msrs header;
     kvm_msr_entry entries[3];
@@ -199,6 +203,8 @@ VmExit Vcpu::classify(Registers& regs) {
 bool Vcpu::get_xsave(std::span<std::byte> to) {
   kvm_xsave area;
   if (to.size() > sizeof area.region || ioctl(fd_.get(), KVM_GET_XSAVE, &area) != 0) return false;
+  // Some kernels report components that they refuse to take back.
+  keep_components(area, vm_.xcr0());
   std::memcpy(to.data(), area.region, to.size());
   return true;
 }
@@ -207,6 +213,7 @@ bool Vcpu::set_xsave(std::span<std::byte const> from) {
   kvm_xsave area{};
   if (from.size() > sizeof area.region) return false;
   std::memcpy(area.region, from.data(), from.size());
+  keep_components(area, vm_.xcr0());
   return ioctl(fd_.get(), KVM_SET_XSAVE, &area) == 0;
 }
 

@@ -74,6 +74,18 @@ Result<std::vector<unsigned char>> supported_cpuid(int kvm) {
   return fail_host("KVM_GET_SUPPORTED_CPUID");
 }
 
+// XCR0 for a guest: what the host has enabled, less what this KVM does not offer to guests (CPUID leaf 0xD).
+uint64_t guest_xcr0(std::vector<unsigned char> const& buffer) {
+  uint32_t low = 0, high = 0;
+  asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  auto const* cpuid = reinterpret_cast<kvm_cpuid2 const*>(buffer.data());
+  for (uint32_t i = 0; i < cpuid->nent; ++i) {
+    kvm_cpuid_entry2 const& e = cpuid->entries[i];
+    if (e.function == 0xd && e.index == 0) low &= e.eax, high &= e.edx;
+  }
+  return uint64_t{high} << 32 | low;
+}
+
 }  // namespace
 
 Result<void> Vm::add_slot(uint64_t guest, uint64_t size, void const* host) {
@@ -107,6 +119,7 @@ Result<std::unique_ptr<Vm>> Vm::create(AddressSpace const& memory, PostableCalls
   vm->kvm_ = std::move(*kvm);
   vm->max_vcpus_ = *vcpus;
   vm->cpuid_ = std::move(*cpuid);
+  vm->xcr0_ = guest_xcr0(vm->cpuid_);
   vm->run_size_ = ioctl(vm->kvm_.get(), KVM_GET_VCPU_MMAP_SIZE, 0);
   if (vm->run_size_ < 0) return fail_host("KVM_GET_VCPU_MMAP_SIZE");
   for (auto const& piece : memory.pieces()) {

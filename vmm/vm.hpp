@@ -30,6 +30,8 @@ class Vm {
   [[nodiscard]] int run_size() const noexcept { return run_size_; }
   [[nodiscard]] unsigned max_vcpus() const noexcept { return max_vcpus_; }
   [[nodiscard]] std::vector<unsigned char> const& cpuid() const noexcept { return cpuid_; }  // a kvm_cpuid2
+  // The processor state that both the host and this KVM's guests have.
+  [[nodiscard]] uint64_t xcr0() const noexcept { return xcr0_; }
 
  private:
   Vm(SystemPages system, PostableCalls const& postable) : system_(std::move(system)), postable_(postable) {}
@@ -41,6 +43,7 @@ class Vm {
   int run_size_ = 0;
   unsigned max_vcpus_ = 0;
   std::vector<unsigned char> cpuid_;
+  uint64_t xcr0_ = 0;
 };
 
 }  // namespace vmm

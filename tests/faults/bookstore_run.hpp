@@ -16,6 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/time_scale.hpp"
+
 namespace bookstore_run {
 
 using nlohmann::json;
@@ -67,9 +69,9 @@ inline Outcome play(Setup const& setup) {
   if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
   std::filesystem::path const directory = name;
   auto const file = [&](char const* what) { return (directory / what).string(); };
-  Words command{"timeout", "-k", "5", "60", BOOKSTORE_LOAD};
+  Words command{"timeout", "-k", "5", vmsrs_test::limit(60), BOOKSTORE_LOAD};
   command.insert(command.end(), setup.users.begin(), setup.users.end());
-  for (auto const& w : {std::string("--seconds"), std::string("30"), std::string("--json"), file("load"),
+  for (auto const& w : {std::string("--seconds"), vmsrs_test::limit(30), std::string("--json"), file("load"),
                         std::string("--spawn"), std::string("--")})
     command.push_back(w);
 #ifdef VMSRS_PROGRAM

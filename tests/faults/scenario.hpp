@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/support/time_scale.hpp"
+
 namespace vmsrs_test {
 
 using Json = nlohmann::json;
@@ -43,9 +45,10 @@ class Scenario : public testing::Test {
     auto const build = std::filesystem::read_symlink("/proc/self/exe").parent_path().parent_path();
     std::string const report = dir_ / "report", stats = dir_ / "stats", out = dir_ / "out", err = dir_ / "err";
     for (auto const& old : {report, stats}) std::filesystem::remove(old);
-    std::string const command = "timeout 100 '" + (build / program_).string() + "' run " + options + " --report " +
-                                report + " --stats-json " + stats + " -- '" + (build / "guests").string() + "'/" +
-                                guest + " > " + out + " 2> " + err + " < /dev/null";
+    std::string const command = "timeout " + limit(100) + " '" + (build / program_).string() + "' run " + options +
+                                " --report " + report + " --stats-json " + stats + " -- '" +
+                                (build / "guests").string() + "'/" + guest + " > " + out + " 2> " + err +
+                                " < /dev/null";
     int const status = std::system(command.c_str());
     outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     outcome.out = contents(out);

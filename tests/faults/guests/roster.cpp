@@ -44,11 +44,15 @@ int main(int argc, char** argv) {
     roster[i].salary = kSalary[i];
   }
   std::atomic<bool> writing{false}, gone{false};
+  std::atomic<unsigned> at_work{0};
   std::vector<std::thread> users;
   for (unsigned user = 0; user < kUsers; ++user) {
     users.emplace_back([&, user] {
       for (unsigned round = 0; round < kRounds; ++round) {
         bool const faulty = user == kFaulty && round == kRounds / 2;
+        if (round == 1) at_work += 1;
+        // Whoever still gets its stack or its heap could be given the faulty user's hole.
+        while (faulty && at_work < kUsers) sched_yield();
         if (user != kFaulty && round == kRounds / 2) {
           while (!gone) sched_yield();  // what follows is after the fault
         }
