@@ -32,6 +32,8 @@ class CallSites {
   // stubs: guest address of the first vCPU's stubs. Off where the processor lets ring 3 not read its GS base.
   CallSites(AddressSpace& memory, uint64_t stubs) noexcept;
 
+  // Where ring 3 cannot leave the VM (vmm/kvm_traits.hpp). Before any guest thread runs.
+  void turn_off() noexcept { possible_ = false; }
   // A call made by a syscall instruction that ends at `rip`. True once, when it has been used often enough.
   bool note(uint64_t rip) noexcept;
   // Patches the site if that is safe.

@@ -138,6 +138,7 @@ int64_t GuestProcess::start_thread(Registers const& regs, std::span<std::byte co
 void GuestProcess::work(Worker& worker) {
   if (worker.vcpu->index() == 0) {
     if (auto r = worker.vcpu->probe(vm_->traits()); !r) broken(r.error().message);
+    if (!vm_->traits().exit_from_ring3) sites_->turn_off();
   }
   std::unique_lock lock(workers_mutex_);
   for (;;) {

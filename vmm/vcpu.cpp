@@ -15,6 +15,7 @@ constexpr uint32_t kMsrStar = 0xc0000081, kMsrLstar = 0xc0000082, kMsrFmask = 0x
 constexpr uint64_t kFlagsCleared = 0x257fd5;  // everything that a syscall may clear: the stub needs none of them
 constexpr uint64_t kUserFlags = 0x250dd5;     // CF PF AF ZF SF TF DF OF RF AC ID: what ring 3 may change
 constexpr uint64_t kPlainFlags = 0x202;
+constexpr uint8_t kBusyTss = 11, kAvailableTss = 9;
 
 constexpr bool has_error_code(int vector) {
   return vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21;
@@ -56,6 +57,17 @@ Result<void> Vcpu::probe(KvmTraits& traits) {
   }
   traits.stub_at_ring0 = (run_->s.regs.sregs.cs.selector & 3) == 0;
   place_stub();
+  for (uint8_t const type : {kBusyTss, kAvailableTss}) {
+    traits.tss_type = type;
+    sregs_known_ = false;
+    regs.rip = stub_address() + STUB_DIRECT;
+    VmExit const direct = run(regs);
+    if (auto const* broken = std::get_if<ExitBroken>(&direct)) return fail(Errc::kKvmCapability, broken->what);
+    traits.exit_from_ring3 = std::holds_alternative<ExitSyscall>(direct);
+    if (traits.exit_from_ring3) return {};
+  }
+  traits.tss_type = kBusyTss;
+  sregs_known_ = false;
   return {};
 }
 
@@ -77,7 +89,7 @@ Result<void> Vcpu::set_up() {
     kvm_msr_entry entries[3];
   } msrs{};
   msrs.header.nmsrs = 3;
-  // STAR: syscall enters with CS 0x08; sysret is never used.
+  // STAR: syscall enters with CS 0x08; sysret leaves with CS 0x1b + 16 and SS 0x1b + 8.
   msrs.entries[0] = {kMsrStar, 0, uint64_t{kKernelCode} << 32 | uint64_t{0x1b} << 48};
   msrs.entries[1] = {kMsrLstar, 0, vm_.system().syscall_stub(index_)};
   msrs.entries[2] = {kMsrFmask, 0, kFlagsCleared};
@@ -123,6 +135,7 @@ void Vcpu::put(Registers const& r) {
   // Special registers are set only where they differ: each time costs KVM a full check.
   if (!sregs_known_ || s.cs.selector != kUserCode || s.fs.base != r.fs_base || s.gs.base != r.gs_base) {
     vm_.system().fill_sregs(s, index_);
+    s.tr.type = vm_.traits().tss_type;
     if (root_ != 0) s.cr3 = root_;
     s.fs.base = r.fs_base;
     s.gs.base = r.gs_base;
