@@ -43,7 +43,7 @@ void fail_by(std::string const& kind) {
     nowhere();
   }
   if (kind == "call-data") {
-    *hole = 0x0b0f;  // ud2: execute permission is not enforced (docs/syscalls.md), so data is what it says
+    *hole = 0xc30b0f;  // ud2, ret: execute permission is not enforced (docs/syscalls.md), so data is what it says
     void (*volatile data)() = reinterpret_cast<void (*)()>(reinterpret_cast<uint64_t>(hole));
     data();
   }
