@@ -550,27 +550,6 @@ uint64_t AddressSpace::mapped_bytes() const {
   return sum;
 }
 
-Result<GuestAddr> AddressSpace::map_shared_area(uint64_t size, std::string name, bool low) {
-  std::unique_lock lock(mutex_);
-  size = page_up(size);
-  uint64_t const start = find_free(size, low ? MAP_32BIT : 0);
-  if (start == 0)
-    return fail(Errc::kRegionExhausted, fmt::format("no {} KiB of guest memory left for {}", size >> 10, name));
-  if (int64_t const r = place(start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, name); r < 0) {
-    return fail_host(fmt::format("mapping {}", name), static_cast<int>(-r));
-  }
-  locked_.push_back({GuestAddr(start), size});
-  return GuestAddr(start);
-}
-
-void AddressSpace::set_area_protection(GuestAddr start, int prot) {
-  std::unique_lock lock(mutex_);
-  auto it = vmas_.find(start.value);
-  if (it == vmas_.end()) return;
-  it->second.prot = prot;
-  protect_as_mapped(start.value, it->second.end.value);
-}
-
 bool AddressSpace::find_vma(GuestAddr addr, Vma& out) const {
   std::shared_lock lock(mutex_);
   auto it = vmas_.upper_bound(addr.value);

@@ -118,8 +118,8 @@ class AddressSpace {
   [[nodiscard]] uint64_t address_mask() const noexcept { return window_ - 1; }
   // Memory for structures shared with libsrs (slots, rings): guest-readable and -writable, never
   // given to the guest's own munmap or mprotect (EINVAL / EPERM there).
-  // low: in the low window, for what non-PIE programs must reach.
-  [[nodiscard]] Result<GuestAddr> map_shared_area(uint64_t size, std::string name, bool low = false);
+  // near: not 0: less than 2 GiB from there.
+  [[nodiscard]] Result<GuestAddr> map_shared_area(uint64_t size, std::string name, GuestAddr near = {});
   // Changes the guest's protection of a shared area (the vDSO: read and execute only, once it is filled).
   void set_area_protection(GuestAddr start, int prot);
   // The VMA around an address; false: nothing is mapped there.
@@ -145,6 +145,7 @@ class AddressSpace {
   [[nodiscard]] bool in_windows(uint64_t start, uint64_t end) const noexcept;
   [[nodiscard]] bool locked_area(uint64_t start, uint64_t end) const noexcept;
   [[nodiscard]] uint64_t find_free(uint64_t size, int flags) const;
+  [[nodiscard]] uint64_t find_free_near(uint64_t size, uint64_t near) const;
   [[nodiscard]] FreeRanges& free_around(uint64_t addr);
   [[nodiscard]] bool is_free(uint64_t start, uint64_t end) const;
   void split_at(uint64_t at);

@@ -118,7 +118,7 @@ std::byte* CallSites::room(uint64_t near, uint64_t& address) {
       areas_, [&](Area const& a) { return a.used + kTrampolineBytes <= kAreaBytes && apart(a.start, near) < kReach; });
   if (area == areas_.end()) {
     if (areas_.size() == kMostAreas) return nullptr;
-    auto const made = memory_.map_shared_area(kAreaBytes, "[vmsrs calls]", near < kLowEnd);
+    auto const made = memory_.map_shared_area(kAreaBytes, "[vmsrs calls]", GuestAddr(near));
     if (!made) return nullptr;
     memory_.set_area_protection(*made, PROT_READ | PROT_EXEC);
     area = areas_.insert(areas_.end(), Area{made->value, 0});

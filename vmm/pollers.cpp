@@ -18,12 +18,16 @@ using std::chrono::milliseconds;
 // The guest's wait: about what leaving the VM and being woken outside costs, so that spinning in vain at most doubles
 // a wait's price.
 constexpr auto kSpin = microseconds(50);
-constexpr auto kIdleBeforePark = microseconds(200);
+constexpr auto kIdleBeforeYield = microseconds(20);
+constexpr auto kIdleBeforePark = microseconds(2000);
 constexpr auto kIdleBeforeParkFixed = milliseconds(10);
-constexpr unsigned kScansPerClock = 64;
+constexpr unsigned kScansPerClock = 32;
 // Calls in a row, each within kBusyGap of the one before, that wake the pollers.
 constexpr unsigned kBusyCalls = 8;
 constexpr auto kBusyGap = microseconds(500);
+// After a time awake in which this many calls were answered, one call is enough for a while: bursts.
+constexpr uint64_t kGoodTime = 100;
+constexpr int64_t kHotNs = 50'000'000;
 constexpr int32_t kMostPatience = 8;
 constexpr unsigned kImpatientPosts = 32;
 // Saturation: of this many calls more than a quarter found no poller.
@@ -141,7 +145,9 @@ void Pollers::note_exit(Seat& seat) noexcept {
   auto const now = Clock::now();
   seat.exits_in_row_ = now - seat.last_exit_ < kBusyGap ? seat.exits_in_row_ + 1 : 0;
   seat.last_exit_ = now;
-  if (seat.exits_in_row_ < kBusyCalls || now_ns() < quiet_until_ns_.load(std::memory_order_relaxed)) return;
+  int64_t const ns = now_ns();
+  bool const hot = ns < hot_until_ns_.load(std::memory_order_relaxed);
+  if ((seat.exits_in_row_ < kBusyCalls && !hot) || ns < quiet_until_ns_.load(std::memory_order_relaxed)) return;
   seat.exits_in_row_ = 0;
   wake();
 }
@@ -188,6 +194,7 @@ void Pollers::steer_from_here() noexcept {
 void Pollers::wake() noexcept {
   std::lock_guard lock(mutex_);
   if (active() || stopping_) return;
+  answered_at_wake_ = stats_.exitless_calls.load(std::memory_order_relaxed);
   window_calls_ = window_missed_ = 0;
   active_ = true;
   if (!pollers_.empty()) {
@@ -210,10 +217,12 @@ void Pollers::poll(Poller& self) noexcept {
   self.tid = gettid();
   auto idle_since = Clock::now();
   unsigned empty = 0;
+  bool idle = false;
   auto const patience = count_ == kAuto ? Clock::duration(kIdleBeforePark) : Clock::duration(kIdleBeforeParkFixed);
   while (!stopping_.load(std::memory_order_relaxed) && !self.retired.load(std::memory_order_relaxed)) {
     if (!active()) {
       active_.wait(false);
+      idle = false;
       idle_since = Clock::now();
       empty = 0;
       continue;
@@ -222,10 +231,11 @@ void Pollers::poll(Poller& self) noexcept {
     Found const found = scan(self);
     if (found == Found::kAnswered) {
       empty = 0;
+      idle = false;
       continue;
     }
     // What the guest waits for is somebody else's to do, perhaps on this processor.
-    if (found == Found::kWaiting) {
+    if (found == Found::kWaiting || idle) {
       sched_yield();
     } else {
       pause_cpu();
@@ -233,6 +243,7 @@ void Pollers::poll(Poller& self) noexcept {
     if (++empty % kScansPerClock != 0) continue;
     auto const now = Clock::now();
     if (empty == kScansPerClock) idle_since = now;
+    idle = now - idle_since > kIdleBeforeYield;
     if (now - idle_since > patience) park(self);
   }
 }
@@ -301,6 +312,9 @@ Pollers::Found Pollers::serve(Seat& seat, Poller& self) noexcept {
 }
 
 void Pollers::park(Poller&) noexcept {
+  if (stats_.exitless_calls.load(std::memory_order_relaxed) - answered_at_wake_ >= kGoodTime) {
+    hot_until_ns_ = now_ns() + kHotNs;
+  }
   set_enabled(false);
 }
 

@@ -121,7 +121,9 @@ class Pollers {
   std::atomic<uint32_t> window_calls_{0}, window_missed_{0};
   std::atomic<int64_t> quiet_until_ns_{0};
   std::atomic<int64_t> backoff_ns_{0};
-  std::mutex mutex_;  // of pollers_
+  std::atomic<int64_t> hot_until_ns_{0};
+  std::atomic<uint64_t> answered_at_wake_{0};  // stats_.exitless_calls then
+  std::mutex mutex_;                           // of pollers_
   std::vector<std::unique_ptr<Poller>> pollers_;
 };
 
