@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 
+#include <mutex>
+
 #include "vmm/address_space.hpp"
 
 namespace vmm {
