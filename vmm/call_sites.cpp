@@ -98,18 +98,25 @@ bool starts_instruction(std::span<uint8_t const> code, size_t at, size_t boundar
 CallSites::CallSites(AddressSpace& memory, uint64_t stubs) noexcept
     : memory_(memory), stubs_(stubs), possible_((getauxval(AT_HWCAP2) & kFsgsbase) != 0) {}
 
-bool CallSites::note(uint64_t rip) noexcept {
-  if (!possible_) return false;
+CallSites::Use* CallSites::use_of(uint64_t rip) noexcept {
   size_t const first = (rip * 0x9e3779b97f4a7c15ULL) >> 54;
   for (size_t i = 0; i < 8; ++i) {
     Use& use = uses_[(first + i) % uses_.size()];
     uint64_t known = use.rip.load(std::memory_order_relaxed);
     if (known == 0 && use.rip.compare_exchange_strong(known, rip, std::memory_order_relaxed)) known = rip;
-    if (known != rip) continue;
-    if (use.count.load(std::memory_order_relaxed) >= kUsesBeforePatch) return false;  // judged
-    return use.count.fetch_add(1, std::memory_order_relaxed) + 1 == kUsesBeforePatch;
+    if (known == rip) return &use;
   }
-  return false;
+  return nullptr;
+}
+
+bool CallSites::note(uint64_t rip) noexcept {
+  Use* const use = possible_ ? use_of(rip) : nullptr;
+  if (use == nullptr || use->count.load(std::memory_order_relaxed) >= kUsesBeforePatch) return false;
+  return use->count.fetch_add(1, std::memory_order_relaxed) + 1 == kUsesBeforePatch;
+}
+
+void CallSites::put_off(uint64_t rip) noexcept {
+  if (Use* const use = use_of(rip)) use->count = 0;
 }
 
 // Room for one trampoline within a jump's reach of `near`.

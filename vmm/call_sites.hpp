@@ -36,6 +36,8 @@ class CallSites {
   void turn_off() noexcept { possible_ = false; }
   // A call made by a syscall instruction that ends at `rip`. True once, when it has been used often enough.
   bool note(uint64_t rip) noexcept;
+  // Not now: it is counted anew.
+  void put_off(uint64_t rip) noexcept;
   // Patches the site if that is safe.
   bool patch(uint64_t rip);
   [[nodiscard]] uint64_t patched() const noexcept { return patched_.load(std::memory_order_relaxed); }
@@ -49,6 +51,7 @@ class CallSites {
     uint64_t start = 0, used = 0;
   };
   uint64_t trampoline(std::span<uint8_t const> moved, uint64_t syscall);
+  [[nodiscard]] Use* use_of(uint64_t rip) noexcept;
   std::byte* room(uint64_t near, uint64_t& address);
   [[nodiscard]] uint64_t padding(uint64_t from) const;
 

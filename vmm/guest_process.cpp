@@ -92,6 +92,11 @@ Result<GuestProcess::Worker*> GuestProcess::idle_worker() {
   return worker;
 }
 
+bool GuestProcess::view_open() const {
+  View const* const view = made_.load();
+  return view != nullptr && view->open();
+}
+
 Result<View*> GuestProcess::view() {
   if (View* view = made_.load()) return view;
   std::unique_lock lock(view_mutex_, std::try_to_lock);

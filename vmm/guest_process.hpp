@@ -33,6 +33,7 @@ class GuestProcess final : public Process {
   int64_t start_thread(Registers const& regs, std::span<std::byte const> xsave, uint64_t blocked_signals,
                        GuestAddr clear_child_tid, GuestAddr set_child_tid, GuestAddr parent_tid) override;
   Result<View*> view() override;
+  [[nodiscard]] bool view_open() const override;
   [[nodiscard]] Vm& vm() noexcept { return *vm_; }
 
  private:

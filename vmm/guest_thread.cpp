@@ -196,11 +196,15 @@ void GuestThread::on_syscall_exit(ExitSyscall const& exit) {
 }
 
 // The call whose registers stand: its site is patched while nobody else is in the guest.
+// A view that is open would not have the trampolines that are made now.
 void GuestThread::patch_site() {
   site_due_ = false;
+  if (process_.view_open()) return sites_.put_off(regs_.rip);
   process_.pause_all(this);
-  bool const patched = sites_.patch(regs_.rip);
+  bool const now = !process_.view_open();
+  bool const patched = now && sites_.patch(regs_.rip);
   process_.resume_all();
+  if (!now) return sites_.put_off(regs_.rip);
   (patched ? process_.stats().sites_patched : process_.stats().sites_refused).fetch_add(1, std::memory_order_relaxed);
 }
 

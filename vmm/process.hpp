@@ -40,6 +40,7 @@ class Process {
                                GuestAddr clear_child_tid, GuestAddr set_child_tid, GuestAddr parent_tid) = 0;
 
   // The copy-on-write view (view.hpp), made at the first call. Errc::kBusy: another thread is making it.
+  [[nodiscard]] virtual bool view_open() const { return false; }  // a thread is in it
   virtual Result<View*> view() { return fail(Errc::kHostCall, "this process has no view"); }
 
   // Calls `f` for each live thread (the set is stable during the call; f must not start or end

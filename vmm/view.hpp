@@ -38,6 +38,8 @@ class View {
   [[nodiscard]] Result<void> try_open();
   // What was stored in it is gone.
   void close();
+  // Whether it has a user. Any thread may ask.
+  [[nodiscard]] bool open() const noexcept { return taken_.load(); }
   [[nodiscard]] uint64_t root() const noexcept { return kViewTables; }  // for CR3
 
   // As AddressSpace's, in the view: they honour its protection and never fault the monitor.
