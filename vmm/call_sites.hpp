@@ -40,7 +40,6 @@ class CallSites {
   void put_off(uint64_t rip) noexcept;
   // Patches the site if that is safe.
   bool patch(uint64_t rip);
-  [[nodiscard]] uint64_t patched() const noexcept { return patched_.load(std::memory_order_relaxed); }
 
  private:
   struct Use {
@@ -60,7 +59,6 @@ class CallSites {
   bool possible_;
   std::array<Use, 1024> uses_{};
   std::vector<Area> areas_;
-  std::atomic<uint64_t> patched_{0};
 };
 
 // How many of the instructions in `code` before `boundary` (an offset known to start an instruction) agree that one

@@ -81,9 +81,9 @@ Result<GuestProcess::Worker*> GuestProcess::idle_worker() {
     idle_.pop_back();
     return worker;
   }
-  auto vcpu = Vcpu::create(*vm_, static_cast<unsigned>(workers_.size()));
-  if (!vcpu) return tl::unexpected(vcpu.error());
   auto const index = static_cast<unsigned>(workers_.size());
+  auto vcpu = Vcpu::create(*vm_, index);
+  if (!vcpu) return tl::unexpected(vcpu.error());
   pollers_->seat(index).bind(vm_->system().mailbox(index));
   stats_.vcpus_created.fetch_add(1, std::memory_order_relaxed);
   workers_.push_back(std::make_unique<Worker>(std::move(*vcpu)));

@@ -22,9 +22,9 @@ constexpr auto kIdleBeforeYield = microseconds(20);
 constexpr auto kIdleBeforePark = microseconds(2000);
 constexpr auto kIdleBeforeParkFixed = milliseconds(10);
 constexpr unsigned kScansPerClock = 32;
-// Calls in a row, each within kBusyGap of the one before, that wake the pollers.
+// Calls in a row, each within kBusyGapNs of the one before, that wake the pollers.
 constexpr unsigned kBusyCalls = 8;
-constexpr auto kBusyGap = microseconds(500);
+constexpr int64_t kBusyGapNs = 500'000;
 // After a time awake in which this many calls were answered, one call is enough for a while: bursts.
 constexpr uint64_t kGoodTime = 100;
 constexpr int64_t kHotNs = 50'000'000;
@@ -62,6 +62,7 @@ struct Pollers::Poller {
   std::atomic<int> cpu{-1}, tid{0};          // where it is; 0: not yet running
   std::atomic<int64_t> serving_since_ns{0};  // 0: not in a handler
   std::atomic<bool> retired{false};          // replaced: ends as soon as it can
+  std::atomic<bool> ended{false};            // and has
   std::thread thread;
 };
 
@@ -127,7 +128,7 @@ PostFate Pollers::settle(Seat& seat, StubPlace place, uint64_t number) noexcept 
   if (posted == seat.answered_ + 1) fate = PostFate::kNotMade;
   if (fate == PostFate::kNotMade) {
     stats_.spun_out.fetch_add(1, std::memory_order_relaxed);
-    if (seat.seen_ != posted) missed(seat);
+    if (seat.seen_ != posted) missed();
     if (seat.seen_ == posted && seat.wait_scans_ != 0 && seat.patience_ > -kMostPatience) --seat.patience_;
   }
   bool const damaged = fate == PostFate::kDamaged || mailbox.posted.load(std::memory_order_relaxed) != posted;
@@ -142,19 +143,18 @@ PostFate Pollers::settle(Seat& seat, StubPlace place, uint64_t number) noexcept 
 
 void Pollers::note_exit(Seat& seat) noexcept {
   if (count_ == 0 || active()) return;
-  auto const now = Clock::now();
-  seat.exits_in_row_ = now - seat.last_exit_ < kBusyGap ? seat.exits_in_row_ + 1 : 0;
-  seat.last_exit_ = now;
-  int64_t const ns = now_ns();
-  bool const hot = ns < hot_until_ns_.load(std::memory_order_relaxed);
-  if ((seat.exits_in_row_ < kBusyCalls && !hot) || ns < quiet_until_ns_.load(std::memory_order_relaxed)) return;
+  int64_t const now = now_ns();
+  seat.exits_in_row_ = now - seat.last_exit_ns_ < kBusyGapNs ? seat.exits_in_row_ + 1 : 0;
+  seat.last_exit_ns_ = now;
+  bool const hot = now < hot_until_ns_.load(std::memory_order_relaxed);
+  if ((seat.exits_in_row_ < kBusyCalls && !hot) || now < quiet_until_ns_.load(std::memory_order_relaxed)) return;
   seat.exits_in_row_ = 0;
   wake();
 }
 
 // A guest spun for its whole time and no poller had looked: the pollers have no processor, one of them is stuck, or one
 // waits for the very processor on which the guest spins.
-void Pollers::missed(Seat&) noexcept {
+void Pollers::missed() noexcept {
   stats_.posts_missed.fetch_add(1, std::memory_order_relaxed);
   if (window_missed_.fetch_add(1, std::memory_order_relaxed) + 1 >= kWindow / 4 && count_ == kAuto) {
     suspend();
@@ -171,7 +171,7 @@ void Pollers::suspend() noexcept {
   quiet_until_ns_ = now_ns() + wait;
   window_missed_ = window_calls_ = 0;
   stats_.polling_suspended.fetch_add(1, std::memory_order_relaxed);
-  set_enabled(false);
+  turn_off();
 }
 
 // The kernel likes to wake a thread where its waker runs, and the caller is about to spin there.
@@ -244,8 +244,9 @@ void Pollers::poll(Poller& self) noexcept {
     auto const now = Clock::now();
     if (empty == kScansPerClock) idle_since = now;
     idle = now - idle_since > kIdleBeforeYield;
-    if (now - idle_since > patience) park(self);
+    if (now - idle_since > patience) park();
   }
+  self.ended.store(true, std::memory_order_release);
 }
 
 Pollers::Found Pollers::scan(Poller& self) noexcept {
@@ -311,17 +312,20 @@ Pollers::Found Pollers::serve(Seat& seat, Poller& self) noexcept {
   return Found::kAnswered;
 }
 
-void Pollers::park(Poller&) noexcept {
+void Pollers::park() noexcept {
   if (stats_.exitless_calls.load(std::memory_order_relaxed) - answered_at_wake_ >= kGoodTime) {
     hot_until_ns_ = now_ns() + kHotNs;
   }
-  set_enabled(false);
+  turn_off();
 }
 
-// Off: guests post no more from their next call on; those that have posted spin out, or are served by the next wake.
-void Pollers::set_enabled(bool on) noexcept {
-  active_.store(on);
-  if (on) return;
+// Guests post no more from their next call on; those that have posted leave, or are served by the next wake.
+void Pollers::turn_off() noexcept {
+  active_.store(false);
+  if (stopping_.load()) {  // a poller that has not yet woken to end must still see that it is to wake
+    active_.store(true);
+    active_.notify_all();
+  }
   for (size_t word = 0; word < inside_.size(); ++word) {
     for (uint64_t bits = inside_[word].load(std::memory_order_acquire); bits != 0; bits &= bits - 1) {
       Mailbox& mailbox = *seats_[word * 64 + static_cast<size_t>(std::countr_zero(bits))].mailbox_;
@@ -337,6 +341,11 @@ void Pollers::replace_stuck() noexcept {
   int64_t const limit = now_ns() - std::chrono::nanoseconds(kStuck).count();
   std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock || stopping_) return;
+  std::erase_if(pollers_, [](auto const& poller) {
+    if (!poller->ended.load(std::memory_order_acquire)) return false;
+    poller->thread.join();
+    return true;
+  });
   for (size_t i = 0; i < pollers_.size(); ++i) {
     int64_t const since = pollers_[i]->serving_since_ns.load(std::memory_order_relaxed);
     if (since == 0 || since > limit || pollers_[i]->retired.exchange(true)) continue;

@@ -70,7 +70,7 @@ class Seat {
   int32_t patience_ = 0;       // > 0: calls that had to wait were mostly answered while the guest spun
   uint32_t impatient_ = 0;     // posts sent away at once since patience ran out
   unsigned exits_in_row_ = 0;  // by the guest thread's host thread
-  std::chrono::steady_clock::time_point last_exit_{};
+  int64_t last_exit_ns_ = 0;
 };
 
 class Pollers {
@@ -102,14 +102,14 @@ class Pollers {
   enum class Found { kNothing, kWaiting, kAnswered };  // the most that a scan came upon
   Found scan(Poller& self) noexcept;
   Found serve(Seat& seat, Poller& self) noexcept;
-  void park(Poller& self) noexcept;
+  void park() noexcept;
   void wake() noexcept;
   void start_poller();
   void replace_stuck() noexcept;
-  void missed(Seat& seat) noexcept;
+  void missed() noexcept;
   void steer_from_here() noexcept;
   void suspend() noexcept;
-  void set_enabled(bool on) noexcept;
+  void turn_off() noexcept;
 
   int const count_;
   Stats& stats_;
