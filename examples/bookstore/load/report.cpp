@@ -104,7 +104,8 @@ json to_json(Run const& run) {
     j["server_exit"] = {{"status", run.exit->status},
                         {"signal", run.exit->signal},
                         {"by_itself", run.exit->by_itself},
-                        {"killed", run.exit->killed}};
+                        {"killed", run.exit->killed},
+                        {"cpu_seconds", run.exit->cpu_seconds}};
   if (run.pair)
     j["pair"] = {{"met", run.pair->met},
                  {"others_begun", run.pair->others_begun},

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -29,6 +30,10 @@ ServerExit exit_from(int status) {
   return exit;
 }
 
+double seconds(timeval time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
+
 }  // namespace
 
 std::string ServerExit::text() const {
@@ -48,7 +53,6 @@ SpawnedServer::SpawnedServer(SpawnedServer&& other) noexcept
 
 SpawnedServer::~SpawnedServer() {
   if (pid_ > 0) stop(std::chrono::seconds(1));
-  if (forward_.joinable()) forward_.join();
 }
 
 tl::expected<SpawnedServer, std::string> SpawnedServer::start(std::vector<std::string> const& command,
@@ -115,10 +119,16 @@ tl::expected<SpawnedServer, std::string> SpawnedServer::start(std::vector<std::s
     text.append(buffer, static_cast<std::size_t>(n));
     std::fwrite(buffer, 1, static_cast<std::size_t>(n), stderr);
   }
-  // A full pipe would stop the server.
-  server.forward_ = std::thread([fd = out[0]] {
+  // A full pipe would stop the server. What a child of the server that outlives it writes is nobody's any more.
+  server.forward_ = std::jthread([fd = out[0]](std::stop_token const& gone) {
     char buffer[4096];
     for (;;) {
+      bool const last = gone.stop_requested();
+      pollfd ready{fd, POLLIN, 0};
+      if (poll(&ready, 1, last ? 0 : 50) == 0) {
+        if (last) break;
+        continue;
+      }
       ssize_t const n = read(fd, buffer, sizeof buffer);
       if (n > 0) std::fwrite(buffer, 1, static_cast<std::size_t>(n), stderr);
       if (n == 0 || (n < 0 && errno != EINTR)) break;
@@ -157,6 +167,8 @@ ServerExit SpawnedServer::stop(std::chrono::milliseconds patience, int ask) {
     exit.by_itself = ended && exit.signal != 0 && exit.signal != ask;
   }
   pid_ = -1;
+  rusage used{};
+  if (getrusage(RUSAGE_CHILDREN, &used) == 0) exit.cpu_seconds = seconds(used.ru_utime) + seconds(used.ru_stime);
   return exit;
 }
 

@@ -16,7 +16,8 @@ struct ServerExit {
   bool by_itself = false;  // before it was asked to
   int status = -1;         // exit status; -1 if a signal ended it
   int signal = 0;
-  bool killed = false;  // it had to be
+  bool killed = false;     // it had to be
+  double cpu_seconds = 0;  // of all processors, with those of its children that it waited for
   std::string text() const;
 };
 
@@ -43,7 +44,7 @@ class SpawnedServer {
   int output_ = -1;
   std::string host_;
   int port_ = 0;
-  std::thread forward_;
+  std::jthread forward_;
 };
 
 }  // namespace bookstore::load
