@@ -12,18 +12,11 @@
 #include <mutex>
 
 #include "vmm/guest_memory_file.hpp"
+#include "vmm/host_mapping.hpp"
 #include "vmm/safe_copy.hpp"
 
 namespace vmm {
 namespace {
-
-// The guest's PROT_* as the host mapping's: KVM needs no host execute permission, and x86 cannot write without reading.
-int host_prot(int prot) {
-  int host = PROT_NONE;
-  if (prot & (PROT_READ | PROT_EXEC | PROT_WRITE)) host |= PROT_READ;
-  if (prot & PROT_WRITE) host |= PROT_WRITE;
-  return host;
-}
 
 int need_of(Access access) {
   return access == Access::kWrite ? PROT_WRITE : PROT_READ;
@@ -33,28 +26,20 @@ bool allows(int prot, int need) {
   return need == PROT_WRITE ? (prot & PROT_WRITE) != 0 : (prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) != 0;
 }
 
-void* at(uint64_t addr) {
-  return reinterpret_cast<void*>(addr);
-}
-
 // Asked of place(): huge pages, as few first touches as may be. The guest's own MAP_HUGETLB never gets there.
 constexpr int kHuge = MAP_HUGETLB;
 
-// A heap that grows by so little is about to be used.
+// Writable memory asked for in so small a piece is about to be used: given its pages at once, the guest's first touches
+// take one exit into KVM for eight pages, not one for each (docs/platform.md).
 constexpr uint64_t kAhead = 1 << 20;
+
+bool wants_pages(uint64_t size, int prot, int flags) {
+  return size <= kAhead && (prot & PROT_WRITE) && !(flags & (MAP_NORESERVE | MAP_STACK | MAP_GROWSDOWN));
+}
 
 // Large memory that will be written, but for stacks, of which little is used.
 bool wants_huge(uint64_t size, int prot, int flags, bool file) {
   return !file && size >= kHugePage && (prot & PROT_WRITE) && !(flags & (MAP_STACK | MAP_GROWSDOWN));
-}
-
-// A host call failed half-way through a change that nobody can be told of: the guest would see memory that is not its
-// own, or miss memory that is. Nothing right can follow.
-[[noreturn]] void broken(char const* what, uint64_t start, uint64_t size) {
-  int const err = errno;
-  fmt::print(stderr, "vmsrs: the monitor is broken and stops: {} at {:#x} ({} KiB): {}{}\n", what, start, size >> 10,
-             strerror(err), err == ENOMEM ? " (is vm.max_map_count too small?)" : "");
-  std::abort();
 }
 
 }  // namespace
@@ -196,7 +181,7 @@ void AddressSpace::merge(uint64_t start, uint64_t end) {
     Vma &a = it->second, &b = next->second;
     bool const files = !a.name.empty() && a.name[0] == '/';
     if (a.end == b.start && a.prot == b.prot && a.backing == Backing::kMemfd && b.backing == Backing::kMemfd &&
-        a.name == b.name && a.advised == b.advised &&
+        a.name == b.name && a.advised == b.advised && a.holds == b.holds &&
         (!files || b.file_offset == a.file_offset + (b.start - a.start))) {
       a.end = b.end;
       vmas_.erase(next);
@@ -262,6 +247,8 @@ void AddressSpace::discard(uint64_t start, uint64_t size) {
 void AddressSpace::advise_host(uint64_t start, uint64_t end, int advice) {
   // A host without huge pages says EINVAL: nothing is lost but time.
   if (::madvise(at(start), end - start, advice) != 0 && errno != EINVAL) broken("madvise", start, end - start);
+  // The monitor may be the first to touch a page, with a file's bytes. There the advice stays when the guest unmaps.
+  ::madvise(alias_of(start), end - start, advice);
 }
 
 void AddressSpace::populate(GuestRange range) {
@@ -312,7 +299,9 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
           prot,
           shared_file ? Backing::kSharedFile : Backing::kMemfd,
           std::move(name),
-          offset};
+          offset,
+          false,
+          {}};
   if (shared_file) {
     // Whether the file may be mapped so is the host kernel's to say, before anything of the guest's is dropped.
     void* probe = ::mmap(nullptr, size, host_prot(prot), MAP_SHARED, host_fd, static_cast<off_t>(offset));
@@ -324,6 +313,12 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
       return -errno;
     }
   } else {
+    FileId const file = (prot & PROT_WRITE) ? FileId{} : file_id(host_fd);
+    if (holds_file(start, size, file, offset)) {
+      int64_t const changed = change_protection(start, start + size, prot);
+      return changed < 0 ? changed : static_cast<int64_t>(start);
+    }
+    vma.holds = file;
     if (!drop(start, start + size)) return -ENOMEM;
     for (uint64_t done = 0; host_fd >= 0 && done < size;) {
       ssize_t const n = pread(host_fd, alias_of(start) + done, size - done, static_cast<off_t>(offset + done));
@@ -337,10 +332,15 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
       discard(start, size);
       return -ENOMEM;
     }
+    if (wants_pages(size, prot, flags)) populate({GuestAddr(start), size});
   }
   if (flags & kHuge) {
     vma.advised = true;
     advise_host(start, start + size, MADV_HUGEPAGE);
+    // What is before the first huge page and after the last.
+    uint64_t const end = start + size, first = std::min(end, (start + kHugePage - 1) & ~(kHugePage - 1));
+    populate({GuestAddr(start), first - start});
+    if (uint64_t const last = end & ~(kHugePage - 1); last >= first) populate({GuestAddr(last), end - last});
   }
   vmas_.emplace(start, std::move(vma));
   free_around(start).remove(start, start + size);
@@ -351,7 +351,7 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
 // ---- the guest's calls ----
 
 int64_t AddressSpace::mmap(GuestAddr hint, uint64_t size, int prot, int flags, int host_fd, uint64_t offset,
-                           std::string name) {
+                           std::string name, uint64_t text) {
   if (size == 0 || offset % kPageSize != 0) return -EINVAL;
   if (size > window_) return -ENOMEM;
   size = page_up(size);
@@ -369,6 +369,11 @@ int64_t AddressSpace::mmap(GuestAddr hint, uint64_t size, int prot, int flags, i
     if ((flags & MAP_FIXED_NOREPLACE) && !is_free(start, start + size)) return -EEXIST;
   } else {
     start = page_down(start);
+    bool const whole =
+        type == MAP_PRIVATE && host_fd >= 0 && offset == 0 && !(prot & PROT_WRITE) && !(flags & MAP_32BIT);
+    if (whole && text <= size && wants_huge_text(text)) {
+      return map_text(start, size, prot, flags, host_fd, std::move(name), text);
+    }
     if (start == 0 || !in_windows(start, start + size) || !is_free(start, start + size)) start = find_free(size, flags);
     if (start == 0) return -ENOMEM;
   }
@@ -397,91 +402,29 @@ int64_t AddressSpace::mprotect(GuestAddr addr, uint64_t size, int prot) {
     if (it == vmas_.begin() || std::prev(it)->second.end.value <= here) return -ENOMEM;
     here = std::prev(it)->second.end.value;
   }
+  return change_protection(start, end, prot);
+}
+
+// Of [start, end), all of it mapped.
+int64_t AddressSpace::change_protection(uint64_t start, uint64_t end, int prot) {
   split_at(start);
   split_at(end);
   for (auto it = vmas_.lower_bound(start); it != vmas_.end() && it->first < end; ++it) {
-    if (it->second.backing == Backing::kSharedFile) {
-      if (::mprotect(at(it->first), it->second.end - it->second.start, host_prot(prot)) != 0) return -errno;
-    } else if (!host_protect(it->first, it->second.end.value, prot)) {
-      protect_as_mapped(it->first, it->second.end.value);  // as Linux: what came before it stays changed
+    Vma& vma = it->second;
+    if (vma.backing == Backing::kSharedFile) {
+      if (::mprotect(at(it->first), vma.end - vma.start, host_prot(prot)) != 0) return -errno;
+    } else if (!host_protect(it->first, vma.end.value, prot)) {
+      protect_as_mapped(it->first, vma.end.value);  // as Linux: what came before it stays changed
       return -ENOMEM;
     }
-    it->second.prot = prot;
+    bool const now_writable = vma.backing == Backing::kMemfd && (prot & ~vma.prot & PROT_WRITE) != 0;
+    vma.prot = prot;
+    if (!now_writable) continue;
+    vma.holds = {};
+    if (wants_pages(end - start, prot, 0)) populate({vma.start, vma.end - vma.start});
   }
   merge(start, end);
   return 0;
-}
-
-// The file is no longer at hand, but its mapping is: asked to move 0 bytes of it, the host maps the same pages a second
-// time. The old place stays mapped until drop() takes it back, so it is a hole at no time. old_size 0: both stay.
-int64_t AddressSpace::remap_shared_file(Vma const& vma, uint64_t old, uint64_t old_size, uint64_t new_size, int flags,
-                                        uint64_t fixed) {
-  bool const in_place = !(flags & MREMAP_FIXED) && old_size != 0 && in_windows(old, old + new_size) &&
-                        is_free(old + old_size, old + new_size);
-  if (!in_place && !(flags & MREMAP_MAYMOVE)) return old_size == 0 ? -EINVAL : -ENOMEM;
-  uint64_t const to = in_place ? old : (flags & MREMAP_FIXED) ? fixed : find_free(new_size, 0);
-  if (to == 0) return -ENOMEM;
-  void* const twin = ::mremap(at(old), 0, new_size, MREMAP_MAYMOVE);
-  if (twin == MAP_FAILED) return -errno;
-  uint64_t const kept = in_place ? old_size : 0;  // of the old mapping; the rest is the twin's
-  if (!drop(to + kept, to + new_size)) {
-    ::munmap(twin, new_size);
-    return -ENOMEM;
-  }
-  if (::mremap(static_cast<std::byte*>(twin) + kept, new_size - kept, new_size - kept, MREMAP_MAYMOVE | MREMAP_FIXED,
-               at(to + kept)) == MAP_FAILED) {
-    broken("moving a file's mapping", to + kept, new_size - kept);
-  }
-  if (kept != 0) ::munmap(twin, kept);
-  Vma moved = vma;
-  moved.start = in_place ? vma.start : GuestAddr(to);
-  moved.end = GuestAddr(to + new_size);
-  if (!in_place) moved.file_offset += old - vma.start.value;
-  vmas_.insert_or_assign(moved.start.value, std::move(moved));
-  free_around(to).remove(to + kept, to + new_size);
-  if (!in_place && !drop(old, old + old_size)) broken("unmapping what mremap has moved", old, old_size);
-  return static_cast<int64_t>(to);
-}
-
-int64_t AddressSpace::remap_locked(uint64_t old, uint64_t old_size, uint64_t new_size, int flags, uint64_t fixed) {
-  auto it = vmas_.upper_bound(old);
-  if (it == vmas_.begin() || std::prev(it)->second.end.value < old + std::max<uint64_t>(old_size, 1)) return -EFAULT;
-  Vma const vma = std::prev(it)->second;
-  if (old_size == 0 && vma.backing != Backing::kSharedFile) return -EINVAL;
-  if (!(flags & MREMAP_FIXED) && new_size <= old_size) {
-    return drop(old + new_size, old + old_size) ? static_cast<int64_t>(old) : -ENOMEM;
-  }
-  if (vma.backing == Backing::kSharedFile) return remap_shared_file(vma, old, old_size, new_size, flags, fixed);
-  if (!(flags & MREMAP_FIXED) && in_windows(old, old + new_size) && is_free(old + old_size, old + new_size)) {
-    return place(old + old_size, new_size - old_size, vma.prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, vma.name) < 0
-               ? -ENOMEM
-               : static_cast<int64_t>(old);
-  }
-  if (!(flags & MREMAP_MAYMOVE)) return -ENOMEM;
-  uint64_t const to = (flags & MREMAP_FIXED) ? fixed : find_free(new_size, 0);
-  if (to == 0) return -ENOMEM;
-  if (int64_t const r = place(to, new_size, vma.prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, vma.name); r < 0) return r;
-  std::memcpy(alias_of(to), alias_of(old), std::min(old_size, new_size));
-  if (!drop(old, old + old_size)) broken("unmapping what mremap has moved", old, old_size);
-  return static_cast<int64_t>(to);
-}
-
-int64_t AddressSpace::mremap(GuestAddr old, uint64_t old_size, uint64_t new_size, int flags, GuestAddr fixed) {
-  if (old.value % kPageSize != 0 || new_size == 0 || (flags & ~(MREMAP_MAYMOVE | MREMAP_FIXED)) != 0) return -EINVAL;
-  if (old_size > window_ || new_size > window_) return -ENOMEM;
-  old_size = page_up(old_size);
-  new_size = page_up(new_size);
-  if (!in_windows(old.value, old.value + std::max(old_size, kPageSize))) return -EINVAL;
-  if (flags & MREMAP_FIXED) {
-    bool const overlap = fixed.value < old.value + old_size && old.value < fixed.value + new_size;
-    if (!(flags & MREMAP_MAYMOVE) || fixed.value % kPageSize != 0 || overlap) return -EINVAL;
-    if (!in_windows(fixed.value, fixed.value + new_size)) return -EINVAL;
-  }
-  bring_back_missing(old, old_size);  // a page that moves must be right before it is copied
-  std::unique_lock lock(mutex_);
-  if (locked_area(old.value, old.value + old_size)) return -EPERM;
-  if ((flags & MREMAP_FIXED) && locked_area(fixed.value, fixed.value + new_size)) return -EPERM;
-  return remap_locked(old.value, old_size, new_size, flags, fixed.value);
 }
 
 int64_t AddressSpace::madvise(GuestAddr addr, uint64_t size, int advice) {
@@ -507,6 +450,7 @@ int64_t AddressSpace::madvise(GuestAddr addr, uint64_t size, int advice) {
       advise_host(from, to, advice);
     } else {
       discard(from, to - from);
+      vma.holds = {};
     }
   }
   return 0;

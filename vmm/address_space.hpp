@@ -43,6 +43,11 @@ inline constexpr uint64_t kGap = kLowEnd;  // the high window's first GiB is unu
 enum class Backing { kMemfd, kSharedFile };
 enum class Access { kRead, kWrite };
 
+struct FileId {
+  uint64_t device = 0, inode = 0;
+  bool operator==(FileId const&) const = default;
+};
+
 struct Vma {
   GuestAddr start, end;
   int prot = 0;  // PROT_*
@@ -50,6 +55,7 @@ struct Vma {
   std::string name;  // path or [heap], [stack]…
   uint64_t file_offset = 0;
   bool advised = false;  // of the host mapping: MADV_HUGEPAGE or its opposite
+  FileId holds;          // the file whose bytes, from file_offset on, these still are; none: {}
 };
 
 class AddressSpace {
@@ -92,7 +98,10 @@ class AddressSpace {
   [[nodiscard]] int read_string(GuestAddr from, std::string& to, uint64_t max = 4096);
 
   // ---- the guest's memory calls; results as the kernel's (address or -errno) ----
-  int64_t mmap(GuestAddr hint, uint64_t size, int prot, int flags, int host_fd, uint64_t offset, std::string name);
+  // text: of a private, read-only mapping of a whole file, the bytes from its start that stay so (a program's segments
+  // before its writable ones); it may be placed so that they get huge pages. 0: not known.
+  int64_t mmap(GuestAddr hint, uint64_t size, int prot, int flags, int host_fd, uint64_t offset, std::string name,
+               uint64_t text = 0);
   int64_t munmap(GuestAddr addr, uint64_t size);
   int64_t mprotect(GuestAddr addr, uint64_t size, int prot);
   int64_t mremap(GuestAddr old, uint64_t old_size, uint64_t new_size, int flags, GuestAddr fixed);
@@ -152,11 +161,18 @@ class AddressSpace {
   void merge(uint64_t start, uint64_t end);
   [[nodiscard]] bool drop(uint64_t start, uint64_t end);  // false: host refused; the VMAs left in the range still hold
   [[nodiscard]] bool host_protect(uint64_t start, uint64_t end, int prot);
+  int64_t change_protection(uint64_t start, uint64_t end, int prot);
   void protect_as_mapped(uint64_t start, uint64_t end);
   void discard(uint64_t start, uint64_t size);
   void advise_host(uint64_t start, uint64_t end, int advice);
   void mark_away(uint64_t start, uint64_t end);
   int64_t place(uint64_t start, uint64_t size, int prot, int flags, int host_fd, uint64_t offset, std::string name);
+  static uint64_t text_padding(uint64_t text);
+  static bool wants_huge_text(uint64_t text);
+  [[nodiscard]] uint64_t place_for_text(uint64_t hint, uint64_t size, uint64_t text) const;
+  int64_t map_text(uint64_t hint, uint64_t size, int prot, int flags, int host_fd, std::string name, uint64_t text);
+  [[nodiscard]] bool holds_file(uint64_t start, uint64_t size, FileId const& file, uint64_t offset) const;
+  [[nodiscard]] static FileId file_id(int host_fd);
   int64_t remap_locked(uint64_t old, uint64_t old_size, uint64_t new_size, int flags, uint64_t fixed);
   int64_t remap_shared_file(Vma const& vma, uint64_t old, uint64_t old_size, uint64_t new_size, int flags,
                             uint64_t fixed);

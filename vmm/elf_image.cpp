@@ -77,4 +77,22 @@ Result<ElfImage> parse_elf(std::span<std::byte const> head, uint64_t file_size, 
   return image;
 }
 
+uint64_t elf_text_bytes(std::span<std::byte const> head) noexcept {
+  Elf64_Ehdr header;
+  if (head.size() < sizeof header || std::memcmp(head.data(), ELFMAG, SELFMAG) != 0) return 0;
+  std::memcpy(&header, head.data(), sizeof header);
+  uint64_t const table = uint64_t{header.e_phnum} * sizeof(Elf64_Phdr);
+  if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_phentsize != sizeof(Elf64_Phdr)) return 0;
+  if (header.e_phoff > head.size() || table > head.size() - header.e_phoff) return 0;
+  uint64_t low = kMaxAddress, writable = kMaxAddress;
+  for (unsigned i = 0; i < header.e_phnum; ++i) {
+    Elf64_Phdr ph;
+    std::memcpy(&ph, head.data() + header.e_phoff + i * sizeof ph, sizeof ph);
+    if (ph.p_type != PT_LOAD) continue;
+    low = std::min(low, page_down(ph.p_vaddr));
+    if (ph.p_flags & PF_W) writable = std::min(writable, page_down(ph.p_vaddr));
+  }
+  return writable < kMaxAddress && writable > low ? writable - low : 0;
+}
+
 }  // namespace vmm

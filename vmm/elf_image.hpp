@@ -30,4 +30,8 @@ struct ElfImage {
 // plenty). `name` is for messages.
 Result<ElfImage> parse_elf(std::span<std::byte const> head, uint64_t file_size, std::string const& name);
 
+// How many bytes lie before the first writable segment of a program or library, as they are in memory; 0: not one, or
+// its program headers are not in `head`.
+uint64_t elf_text_bytes(std::span<std::byte const> head) noexcept;
+
 }  // namespace vmm

@@ -100,13 +100,39 @@ Result<bool> follow_script(OpenProgram& program, std::vector<std::string>& argv)
   return true;
 }
 
+Result<void> map_segment(AddressSpace& space, OpenProgram const& program, ElfSegment const& s, uint64_t bias) {
+  uint64_t const start = page_down(s.address) + bias, lead = s.address % kPageSize;
+  uint64_t const size = page_up(s.memory_size + lead);
+  bool const as_in_file = !(s.prot & PROT_WRITE) && s.memory_size == s.file_size;
+  int64_t const r =
+      as_in_file ? space.mmap(GuestAddr(start), size, s.prot, MAP_PRIVATE | MAP_FIXED, program.fd.get(),
+                              page_down(s.file_offset), program.mapped)
+                 : space.mmap(GuestAddr(start), size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+                              -1, page_down(s.file_offset), program.mapped);
+  if (r < 0) return fail_host(fmt::format("{}: mapping a segment at {:#x}", program.path, start), static_cast<int>(-r));
+  if (as_in_file) return {};
+  space.populate({GuestAddr(start), page_up(s.file_size + lead)});
+  std::byte* to = space.alias(GuestAddr(start));
+  for (uint64_t done = 0; done < s.file_size + lead;) {
+    ssize_t const n =
+        pread(program.fd.get(), to + done, s.file_size + lead - done, static_cast<off_t>(s.file_offset - lead + done));
+    if (n <= 0) return fail_host(fmt::format("reading {}", program.path), n < 0 ? errno : EIO);
+    done += static_cast<uint64_t>(n);
+  }
+  if (int64_t const p = space.mprotect(GuestAddr(start), size, s.prot); p < 0) {
+    return fail_host(fmt::format("{}: protecting a segment", program.path), static_cast<int>(-p));
+  }
+  return {};
+}
+
 Result<uint64_t> map_image(AddressSpace& space, OpenProgram const& program, ElfImage const& image, uint64_t base) {
   uint64_t const span = image.high - image.low;
   uint64_t bias = 0;
   if (image.position_independent) {
-    // base 0: anywhere. Reserve the whole span first, so that the segments are neighbours.
-    int const flags = MAP_PRIVATE | MAP_ANONYMOUS | (base != 0 ? MAP_FIXED : 0);
-    int64_t const at = space.mmap(GuestAddr(base), span, PROT_NONE, flags, -1, 0, program.mapped);
+    // Reserve the whole span first, so that the segments are neighbours. base 0: anywhere.
+    uint64_t const text = image.segments.front().file_offset == 0 ? elf_text_bytes(program.head) : 0;
+    int64_t const at =
+        space.mmap(GuestAddr(base), span, PROT_READ, MAP_PRIVATE, program.fd.get(), 0, program.mapped, text);
     if (at < 0)
       return fail(Errc::kRegionExhausted,
                   fmt::format("{}: no room for its {} MiB in the guest's memory", program.path, span >> 20));
@@ -116,24 +142,14 @@ Result<uint64_t> map_image(AddressSpace& space, OpenProgram const& program, ElfI
                 fmt::format("{}: linked at {:#x}..{:#x}; a position-dependent program must lie in {:#x}..{:#x}",
                             program.path, image.low, image.high, kLowBase, kLowEnd));
   }
+  uint64_t done_to = image.low + bias;
   for (ElfSegment const& s : image.segments) {
-    uint64_t const start = page_down(s.address) + bias, lead = s.address % kPageSize;
-    uint64_t const size = page_up(s.memory_size + lead);
-    int64_t const r = space.mmap(GuestAddr(start), size, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, page_down(s.file_offset), program.mapped);
-    if (r < 0)
-      return fail_host(fmt::format("{}: mapping a segment at {:#x}", program.path, start), static_cast<int>(-r));
-    space.populate({GuestAddr(start), page_up(s.file_size + lead)});
-    std::byte* to = space.alias(GuestAddr(start));
-    for (uint64_t done = 0; done < s.file_size + lead;) {
-      ssize_t const n = pread(program.fd.get(), to + done, s.file_size + lead - done,
-                              static_cast<off_t>(s.file_offset - lead + done));
-      if (n <= 0) return fail_host(fmt::format("reading {}", program.path), n < 0 ? errno : EIO);
-      done += static_cast<uint64_t>(n);
+    uint64_t const start = page_down(s.address) + bias, end = page_up(s.address + s.memory_size) + bias;
+    if (start > done_to && image.position_independent) {
+      if (space.munmap(GuestAddr(done_to), start - done_to) < 0) return fail_host("unmapping between segments", ENOMEM);
     }
-    if (int64_t const p = space.mprotect(GuestAddr(start), size, s.prot); p < 0) {
-      return fail_host(fmt::format("{}: protecting a segment", program.path), static_cast<int>(-p));
-    }
+    done_to = end;
+    if (auto mapped = map_segment(space, program, s, bias); !mapped) return tl::unexpected(mapped.error());
   }
   return bias;
 }

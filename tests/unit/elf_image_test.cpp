@@ -3,10 +3,15 @@
 
 #include <elf.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <random>
+#include <span>
+#include <vector>
 
 namespace {
 
@@ -103,6 +108,24 @@ TEST(ElfImage, EveryShorterHeadIsRefused) {
   for (size_t size = 0; size < offsetof(Image, loader) + sizeof kLoader; ++size) {
     EXPECT_FALSE(vmm::parse_elf(bytes.first(size), kFileSize, "program")) << size;
   }
+}
+
+TEST(ElfImage, TextEndsAtTheFirstWritableSegment) {
+  std::ifstream self("/proc/self/exe", std::ios::binary);
+  std::vector<char> head(1 << 16);
+  self.read(head.data(), static_cast<std::streamsize>(head.size()));
+  auto const bytes = std::as_bytes(std::span(head).first(static_cast<size_t>(self.gcount())));
+  auto const parsed = vmm::parse_elf(bytes, uint64_t{1} << 40, "self");
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  uint64_t writable = parsed->high;
+  for (auto const& s : parsed->segments) {
+    if (s.prot & PROT_WRITE) writable = std::min(writable, s.address & ~UINT64_C(4095));
+  }
+  EXPECT_EQ(vmm::elf_text_bytes(bytes), writable - parsed->low);
+  EXPECT_GT(vmm::elf_text_bytes(bytes), 0U);
+  EXPECT_EQ(vmm::elf_text_bytes(bytes.first(40)), 0U);
+  EXPECT_EQ(vmm::elf_text_bytes(bytes.first(70)), 0U) << "its program headers are not there";
+  EXPECT_EQ(vmm::elf_text_bytes({}), 0U);
 }
 
 // Whatever the bytes: an error, or segments that lie in the file and below the top of user space.

@@ -5,9 +5,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <cstdio>
 
+#include "vmm/elf_image.hpp"
 #include "vmm/process.hpp"
 
 namespace vmm {
@@ -24,6 +26,14 @@ int64_t tell_when_full(Thread& t, uint64_t size, int64_t result) {
   return result;
 }
 
+// Of a file that is mapped whole, as loaders do before its segments: how much of it stays as it is in the file.
+uint64_t text_of(int host_fd, int prot, int flags, uint64_t offset) {
+  if ((flags & (0xf | MAP_FIXED | MAP_FIXED_NOREPLACE)) != MAP_PRIVATE || (prot & PROT_WRITE) || offset != 0) return 0;
+  std::array<std::byte, kPageSize> head;
+  ssize_t const n = pread(host_fd, head.data(), head.size(), 0);
+  return n > 0 ? elf_text_bytes({head.data(), static_cast<size_t>(n)}) : 0;
+}
+
 int64_t sys_mmap(Thread& t, SyscallArgs const& args) {
   auto const [addr, size, prot, flags, fd, offset] = args.a;
   int const map_flags = static_cast<int>(flags);
@@ -37,8 +47,9 @@ int64_t sys_mmap(Thread& t, SyscallArgs const& args) {
   int const access = fcntl(file->host_fd(), F_GETFL) & O_ACCMODE;
   if (access == O_WRONLY) return -EACCES;
   if ((map_flags & 0xf) == MAP_SHARED && (prot & PROT_WRITE) && access != O_RDWR) return -EACCES;
+  uint64_t const text = text_of(file->host_fd(), static_cast<int>(prot), map_flags, offset);
   return t.memory().mmap(GuestAddr(addr), size, static_cast<int>(prot), map_flags, file->host_fd(), offset,
-                         file->path());
+                         file->path(), text);
 }
 
 int64_t sys_munmap(Thread& t, SyscallArgs const& args) {
