@@ -126,6 +126,7 @@ int64_t GuestProcess::start_thread(Registers const& regs, std::span<std::byte co
   thread->signals().blocked = blocked_signals;
   thread->clear_child_tid = clear_child_tid;
   thread->set_child_tid = set_child_tid;
+  sched_getaffinity(0, sizeof thread->affinity, &thread->affinity);
   if (tid == kVirtualPid && gateway_ != nullptr) gateway_->adopt(*this, *thread);
   threads_[tid] = thread.get();
   stats_.threads_started.fetch_add(1, std::memory_order_relaxed);

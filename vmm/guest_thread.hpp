@@ -1,6 +1,8 @@
 // The run loop of one guest thread on its vCPU.
 #pragma once
 
+#include <sched.h>
+
 #include <optional>
 
 #include "vmm/call_sites.hpp"
@@ -26,6 +28,7 @@ class GuestThread final : public Thread, private CallServer {
 
   GuestAddr clear_child_tid;  // written 0 and woken at the thread's end
   GuestAddr set_child_tid;    // written the tid before the thread's first instruction
+  cpu_set_t affinity{};       // its creator's, taken over by adopt_host_thread()
   GuestAddr robust_list;      // as set_robust_list gave it: walked with checked reads at the end
 
  private:

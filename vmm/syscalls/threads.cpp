@@ -114,11 +114,15 @@ int64_t sys_sched_yield(Thread&, SyscallArgs const&) {
 }
 
 // The host thread behind a virtual id (0: the caller, or the pid's main thread); 0: no such thread.
-int host_of(Thread& t, int tid) {
+// The host thread of a thread of the guest, or the call's result: -ESRCH, or kRestartSys when it is about to start.
+int64_t host_of(Thread& t, uint64_t number) {
+  auto const tid = static_cast<int>(number);
   if (tid == 0 || tid == t.tid()) return t.host_tid();
-  int host = 0;
+  int64_t host = -ESRCH;
   t.process().with_thread(tid, [&](Thread& other) { host = other.host_tid(); });
-  return host;
+  if (host != 0) return host;
+  ::sched_yield();
+  return kRestartSys;
 }
 
 int64_t result_of(long r) {
@@ -126,8 +130,8 @@ int64_t result_of(long r) {
 }
 
 int64_t sys_sched_getaffinity(Thread& t, SyscallArgs const& args) {
-  int const host = host_of(t, static_cast<int>(args.a[0]));
-  if (host == 0) return -ESRCH;
+  int64_t const host = host_of(t, args.a[0]);
+  if (host < 0) return host;
   uint64_t const size = std::min<uint64_t>(args.a[1], 8192);
   void* out = t.memory().buffer(GuestAddr(args.a[2]), size, Access::kWrite);
   if (out == nullptr) return -EFAULT;
@@ -136,24 +140,25 @@ int64_t sys_sched_getaffinity(Thread& t, SyscallArgs const& args) {
 }
 
 int64_t sys_sched_setaffinity(Thread& t, SyscallArgs const& args) {
-  int const host = host_of(t, static_cast<int>(args.a[0]));
-  if (host == 0) return -ESRCH;
+  int64_t const host = host_of(t, args.a[0]);
+  if (host < 0) return host;
   uint64_t const size = std::min<uint64_t>(args.a[1], 8192);
   void* in = t.memory().buffer(GuestAddr(args.a[2]), size, Access::kRead);
   return in == nullptr ? -EFAULT : result_of(syscall(SYS_sched_setaffinity, host, size, in));
 }
 
 int64_t sys_sched_getscheduler(Thread& t, SyscallArgs const& args) {
-  return host_of(t, static_cast<int>(args.a[0])) == 0 ? -ESRCH : SCHED_OTHER;
+  int64_t const host = host_of(t, args.a[0]);
+  return host < 0 ? host : SCHED_OTHER;
 }
 
 int64_t sys_sched_getparam(Thread& t, SyscallArgs const& args) {
-  if (host_of(t, static_cast<int>(args.a[0])) == 0) return -ESRCH;
+  if (int64_t const host = host_of(t, args.a[0]); host < 0) return host;
   return write_out(t, GuestAddr(args.a[1]), int32_t{0}) ? 0 : -EFAULT;
 }
 
 int64_t sys_sched_setscheduler(Thread& t, SyscallArgs const& args) {
-  if (host_of(t, static_cast<int>(args.a[0])) == 0) return -ESRCH;
+  if (int64_t const host = host_of(t, args.a[0]); host < 0) return host;
   auto const policy = static_cast<int>(args.a[1]);
   int32_t priority = 0;
   if (!t.memory().read(GuestAddr(args.a[2]), priority)) return -EFAULT;
