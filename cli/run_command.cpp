@@ -6,10 +6,12 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
+#include "cli/supervisor.hpp"
 #include "runtime/recovery.hpp"
 #include "vmm/monitor.hpp"
 
@@ -26,7 +28,8 @@ struct RunOptions {
   std::vector<std::string> environment;  // NAME=VALUE, over what the monitor itself has
   std::string memory = "8G";
   std::string stats_json, pollers = "auto";
-  bool verbose = false, stats = false, recovery = true, no_undo = false, no_suppress = false;
+  std::string rescue_adapter, strike_call;
+  bool verbose = false, stats = false, recovery = true, no_undo = false, no_suppress = false, restart = false;
   runtime::Options recovery_options;
 };
 
@@ -133,6 +136,31 @@ vmm::Result<int> parse_pollers(std::string const& text) {
                    fmt::format("--pollers {}: auto, 0 (every call exits) or 1 to {}", text, kMostPollers));
 }
 
+// Libraries that the guest is to have preloaded lie beside the monitor: ../lib, by its own path.
+vmm::Result<std::string> library(std::string const& name) {
+  std::error_code error;
+  auto const own = std::filesystem::read_symlink("/proc/self/exe", error);
+  auto const path = own.parent_path().parent_path() / "lib" / name;
+  if (!error && std::filesystem::exists(path, error)) return path.string();
+  return vmm::fail(vmm::Errc::kBadOption, fmt::format("--rescue: {} is missing", path.string()));
+}
+
+// In front of what the program would have preloaded anyway: whoever stands first sees the locks.
+vmm::Result<void> preload_rescue(RunOptions const& options, std::vector<std::string>& envp) {
+  auto const tracker = library("libsrs_rescue.so");
+  if (!tracker) return tl::unexpected(tracker.error());
+  std::string words = *tracker;
+  if (!options.rescue_adapter.empty()) words += " " + options.rescue_adapter;
+  constexpr std::string_view kName = "LD_PRELOAD=";
+  for (std::string& entry : envp) {
+    if (!entry.starts_with(kName)) continue;
+    entry = std::string(kName) + words + " " + entry.substr(kName.size());
+    return {};
+  }
+  envp.push_back(std::string(kName) + words);
+  return {};
+}
+
 int run(RunOptions const& options) {
   if (options.program.empty()) {
     fmt::print(stderr, "vmsrs: no program given: vmsrs run [options] -- PROGRAM [ARGS...]\n");
@@ -151,6 +179,12 @@ int run(RunOptions const& options) {
     }
     std::erase_if(config.program.envp, [name](std::string const& other) { return other.starts_with(name); });
     config.program.envp.push_back(entry);
+  }
+  if (options.recovery_options.rescue.on) {
+    if (!options.recovery_options.recovery) {
+      return fail({vmm::Errc::kBadOption, "--rescue=guarded needs --recovery=on", 0});
+    }
+    if (auto const preloaded = preload_rescue(options, config.program.envp); !preloaded) return fail(preloaded.error());
   }
   config.memory = *memory_size;
   config.verbose = options.verbose;
@@ -242,6 +276,26 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
       ->capture_default_str();
   app.add_option("--run-faults", r.run_faults, "--policy=run: faults that it may go over, the first included")
       ->capture_default_str();
+  choice(
+      "--rescue", r.rescue.on, std::map<std::string, bool>{{"off", false}, {"guarded", true}},
+      "off (default), or guarded: a thread of an unmodified server that faults goes back to the read of its request, "
+      "which returns ECONNRESET, unless that is not safe");
+  app.add_option("--rescue-adapter", options->rescue_adapter, "--rescue: a library that knows the server; preloaded");
+  app.add_option("--rescue-loop", r.rescue.loop_faults, "--rescue: so many at one place within 10 s, and no more")
+      ->capture_default_str();
+  app.add_option("--rescue-probe", r.rescue.probe_ms,
+                 "--rescue: milliseconds in which the server must answer after a rescue; 0: it is not asked")
+      ->capture_default_str();
+  app.add_flag("--restart", options->restart, "start the program anew when a signal ended it, a few times a minute");
+  app.add_option("--strikes", r.rescue.strikes, "for experiments: so many faults that the monitor makes up")
+      ->group("Experiments");
+  app.add_option("--strike-call", options->strike_call,
+                 "at the end of this system call, of threads that serve a request")
+      ->group("Experiments");
+  app.add_option("--strike-each", r.rescue.strike_each, "each time it was made so often")->group("Experiments");
+  app.add_option("--strike-us", r.rescue.strike_every_us, "at random instructions, so many microseconds apart")
+      ->group("Experiments");
+  app.add_option("--strike-seed", r.rescue.strike_seed, "of what is random")->group("Experiments");
   app.add_flag("!--no-undo", r.undo, "for experiments: a faulted request's stores stay")->group("Experiments");
   app.add_flag("!--no-suppress", r.suppress, "for experiments: the faulted thread goes on into its fault")
       ->group("Experiments");
@@ -256,7 +310,13 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
       fmt::print(stderr, "vmsrs: {}: unknown option; vmsrs run --help lists them\n", options->program.front());
       return kUsageError;
     }
-    return run(*options);
+    if (!options->strike_call.empty()) {
+      for (auto const* row : vmm::SyscallTable::instance().rows()) {
+        if (row->name == options->strike_call) options->recovery_options.rescue.strike_call = row->nr;
+      }
+    }
+    if (!options->restart) return run(*options);
+    return supervise([&] { return run(*options); });
   };
 }
 

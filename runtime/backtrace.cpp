@@ -28,7 +28,8 @@ class Unwinder {
   Unwinder(GuestView const& view, vmm::Registers const& registers)
       : view_(view), modules_(view), registers_(registers) {}
 
-  std::vector<Frame> run(size_t max_frames);
+  std::vector<Frame> run(size_t max_frames, bool is_return);
+  [[nodiscard]] BacktraceEnd end() const { return {registers_, is_return_}; }
 
  private:
   using Space = std::unique_ptr<std::remove_pointer_t<unw_addr_space_t>, decltype(&unw_destroy_addr_space)>;
@@ -280,6 +281,7 @@ bool Unwinder::leave_call() {
 void Unwinder::add(uint64_t ip, bool is_return, bool guessed) {
   Frame frame;
   frame.ip = ip;
+  frame.sp = registers_.rsp;
   frame.is_return = is_return;
   frame.guessed = guessed;
   if (Module const* const module = modules_.find(is_return ? ip - 1 : ip)) {
@@ -293,9 +295,10 @@ void Unwinder::add(uint64_t ip, bool is_return, bool guessed) {
   frames_.push_back(std::move(frame));
 }
 
-std::vector<Frame> Unwinder::run(size_t max_frames) {
+std::vector<Frame> Unwinder::run(size_t max_frames, bool is_return) {
   if (max_frames == 0) return {};
-  add(registers_.rip, false, false);
+  is_return_ = is_return;
+  add(registers_.rip, is_return, false);
   unw_accessors_t accessors{};
   accessors.find_proc_info = find_proc_info;
   // What find_proc_info allocates comes from libunwind's own pool and is given back there by libunwind itself.
@@ -331,8 +334,12 @@ std::vector<Frame> Unwinder::run(size_t max_frames) {
 
 }  // namespace
 
-std::vector<Frame> backtrace(GuestView const& view, vmm::Registers const& registers, size_t max_frames) {
-  return Unwinder(view, registers).run(max_frames);
+std::vector<Frame> backtrace(GuestView const& view, vmm::Registers const& registers, size_t max_frames,
+                             BacktraceEnd* end, bool is_return) {
+  Unwinder unwinder(view, registers);
+  auto frames = unwinder.run(max_frames, is_return);
+  if (end != nullptr) *end = unwinder.end();
+  return frames;
 }
 
 }  // namespace vmsrs::runtime

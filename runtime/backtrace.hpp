@@ -18,9 +18,16 @@ namespace vmsrs::runtime {
 
 inline constexpr size_t kMaxFrames = 32;
 
+// Where to go on: the registers of the last frame, for a further piece of the chain.
+struct BacktraceEnd {
+  vmm::Registers registers;
+  bool is_return = false;
+};
+
 // Innermost first; the first is registers.rip, whatever it is (a call to garbage: the next is the caller). Fills ip,
 // module, offset, build_id, is_return and guessed; names come from Symbols. Thread-safe for different views.
 [[nodiscard]] std::vector<Frame> backtrace(GuestView const& view, vmm::Registers const& registers,
-                                           size_t max_frames = kMaxFrames);
+                                           size_t max_frames = kMaxFrames, BacktraceEnd* end = nullptr,
+                                           bool is_return = false);
 
 }  // namespace vmsrs::runtime

@@ -12,6 +12,7 @@ namespace vmsrs::runtime {
 
 struct Frame {
   uint64_t ip = 0;
+  uint64_t sp = 0;       // the stack pointer there
   std::string module;    // path of the ELF file, or [vdso]…; empty: unknown
   uint64_t offset = 0;   // in the module (virtual address as linked)
   std::string function;  // demangled; empty: no symbol
@@ -35,7 +36,7 @@ struct FaultReport {
   std::string why;               // the program's own words (abort message, exception type…)
   std::vector<Frame> backtrace;  // innermost first
 
-  std::string outcome;  // "landed", "unwound", "run", "passed on", "not contained: …" (and then why)
+  std::string outcome;  // "landed", "unwound", "run", "rescued", "passed on", "not contained: …" (and then why)
   unsigned depth = 0;   // scopes live in the thread at the fault
   std::string isolation, restore, policy;
   uint64_t words_polluted = 0, words_spliced = 0, pages = 0;

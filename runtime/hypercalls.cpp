@@ -29,6 +29,9 @@ int64_t Recovery::store_result(store::Result<void> const& result) {
 int64_t Recovery::on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args) {
   if (!options_.recovery) return -ENOSYS;
   if (thread.view() != nullptr) return run_hypercall(thread, *state_of(thread), args);
+  if (rescue_) {
+    if (auto const answer = rescue_->on_hypercall(thread, args)) return *answer;
+  }
   if (args.nr == SRS_HC_ATTACH) return attach(thread, vmm::GuestAddr(args.a[0]));
   if (!attached_) return -EINVAL;
   if (args.nr == SRS_HC_THREAD) return new_slot(thread);
@@ -154,6 +157,7 @@ int64_t Recovery::new_slot(vmm::Thread& thread) {
 }
 
 void Recovery::on_thread_end(vmm::Thread& thread) {
+  if (rescue_) Rescue::on_thread_end(thread);
   if (ThreadState* ending = state_of(thread)) {
     if (ending->run != nullptr) end_run(thread, *ending, "the process ended");
     landing_over(thread, *ending);

@@ -11,7 +11,21 @@ namespace vmsrs::runtime {
 enum class RestoreMode : uint8_t { kAuto, kEager, kDemand };
 char const* name_of(RestoreMode mode);
 
+// Rescue points for servers that know nothing of libsrs (docs/rescue.md).
+struct RescueOptions {
+  bool on = false;
+  uint64_t loop_faults = 200, loop_ms = 10'000;  // so many rescues at one place in such a time: no further
+  uint64_t probe_ms = 3'000;  // a server that does not answer in time after a rescue ends; 0: not asked
+  // For experiments: faults that the monitor makes up.
+  uint64_t strikes = 0;  // at most
+  int strike_call = -1;  // at the end of this system call, each time it was made so often:
+  uint64_t strike_each = 100;
+  uint64_t strike_every_us = 0;  // at random instructions, so far apart on average
+  uint64_t strike_seed = 1;
+};
+
 struct Options {
+  RescueOptions rescue;
   bool recovery = true;            // off: no hypercall is answered, every fault is the guest's own
   uint32_t store = SRS_STORE_LOG;  // SRS_STORE_*
   RestoreMode restore = RestoreMode::kAuto;

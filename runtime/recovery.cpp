@@ -47,7 +47,9 @@ Recovery::Recovery(Options options, vmm::AddressSpace& memory, SlotArea slots,
       store_(std::move(store)),
       reporter_(std::move(reporter)),
       restorer_(memory, *store_),
-      started_ns_(monotonic_ns()) {}
+      started_ns_(monotonic_ns()) {
+  if (options_.rescue.on) rescue_ = std::make_unique<Rescue>(options_.rescue, *reporter_, symbols_);
+}
 
 Recovery::~Recovery() {
   watch_.stop();
@@ -55,16 +57,22 @@ Recovery::~Recovery() {
 
 void Recovery::on_process_start(vmm::Process& process) {
   process_ = &process;
+  if (rescue_) rescue_->on_process_start(process);
+}
+
+void Recovery::on_thread_start(vmm::Thread& thread) {
+  if (rescue_) Rescue::on_thread_start(thread);
 }
 
 void Recovery::on_process_end(vmm::Process& process) {
   watch_.stop();
+  if (rescue_) rescue_->on_process_end();
   {
     std::lock_guard lock(abort_mutex_);
     restorer_.sweep(UINT64_MAX);
   }
   tell_finished();
-  if (attached_) reporter_->summary(summary(process));
+  if (attached_ || rescue_) reporter_->summary(summary(process));
 }
 
 RunSummary Recovery::summary(vmm::Process& process) {

@@ -13,6 +13,7 @@
 #include "runtime/deadline_watch.hpp"
 #include "runtime/options.hpp"
 #include "runtime/report.hpp"
+#include "runtime/rescue/rescue.hpp"
 #include "runtime/restorer.hpp"
 #include "runtime/slot_area.hpp"
 #include "runtime/store_client.hpp"
@@ -30,6 +31,7 @@ class Recovery final : public vmm::Hooks {
 
   void on_process_start(vmm::Process& process) override;
   void on_process_end(vmm::Process& process) override;
+  void on_thread_start(vmm::Thread& thread) override;
   void on_thread_end(vmm::Thread& thread) override;
   vmm::FaultVerdict on_fault(vmm::Thread& thread, vmm::Fault const& fault) override;
   bool on_missing_pages(vmm::Thread* thread, vmm::GuestRange range) override;
@@ -40,7 +42,9 @@ class Recovery final : public vmm::Hooks {
   void on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) override;
   // Ring records that the store has taken so far.
   [[nodiscard]] uint64_t log_records();
-  [[nodiscard]] bool wants_syscalls() const override { return attached_.load(std::memory_order_relaxed); }
+  [[nodiscard]] bool wants_syscalls() const override {
+    return attached_.load(std::memory_order_relaxed) || rescue_ != nullptr;
+  }
 
  private:
   RunSummary summary(vmm::Process& process);
@@ -111,6 +115,7 @@ class Recovery final : public vmm::Hooks {
   std::unique_ptr<store::StoreClient> store_;
   std::unique_ptr<Reporter> reporter_;
   Symbols symbols_;
+  std::unique_ptr<Rescue> rescue_;  // null: off
   Restorer restorer_;
   DeadlineWatch watch_;
   std::atomic<bool> attached_{false};

@@ -70,6 +70,7 @@ void Recovery::on_syscall_write(vmm::Thread& thread, vmm::GuestRange range) {
 }
 
 void Recovery::on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) {
+  if (rescue_) rescue_->on_syscall_exit(thread, args, result);
   ThreadState* state = state_of(thread);
   if (state == nullptr) return;
   if (state->range_open) {

@@ -338,7 +338,10 @@ vmm::FaultVerdict Recovery::forced(vmm::Thread& thread, vmm::Fault const& fault)
 vmm::FaultVerdict Recovery::on_fault(vmm::Thread& thread, vmm::Fault const& fault) {
   ThreadState* state = state_of(thread);
   if (state != nullptr && state->run != nullptr) return run_fault(thread, *state, fault);
-  if (fault.kind == vmm::FaultKind::kForced) return forced(thread, fault);
+  if (fault.kind == vmm::FaultKind::kForced) {
+    auto const strike = rescue_ ? rescue_->struck(thread, fault) : std::nullopt;
+    return strike ? on_fault(thread, *strike) : forced(thread, fault);
+  }
   unsigned depth = 0;
   srs_landing landing{};
   bool const scoped = state != nullptr && innermost_landing(thread, *state, depth, landing);
@@ -346,6 +349,7 @@ vmm::FaultVerdict Recovery::on_fault(vmm::Thread& thread, vmm::Fault const& faul
   blow.fault = fault;
   blow.kind = fault_kind(fault, thread.regs(), scoped ? &landing : nullptr);
   if (fault.kind == vmm::FaultKind::kFatalSignal && fault.signal != SIGABRT) blow.why = strsignal(fault.signal);
+  if (rescue_ && !scoped) return rescue_->on_fault(thread, fault, describe(thread, blow));
   return suppress(thread, blow) ? vmm::FaultVerdict::kResume : vmm::FaultVerdict::kPassOn;
 }
 

@@ -150,6 +150,14 @@ class Symbols::Table {
     return Name{demangled(names_.data() + it->name), offset};
   }
 
+  [[nodiscard]] uint64_t unnamed_stretch(uint64_t address) const {
+    auto const after = std::ranges::upper_bound(entries_, address, {}, &Entry::start);
+    if (after == entries_.begin() || after == entries_.end()) return 0;
+    auto const before = std::prev(after);
+    uint64_t const end = before->start + before->size;
+    return address < end ? 0 : after->start - end;
+  }
+
  private:
   struct Entry {
     uint64_t start, size;
@@ -185,6 +193,11 @@ std::shared_ptr<Symbols::Table const> Symbols::table_of(std::string const& file,
 std::optional<Symbols::Name> Symbols::find(std::string const& file, uint64_t address, std::string const& build_id) {
   if (file.empty() || file.front() != '/') return std::nullopt;  // [vdso], [stack]…, anonymous
   return table_of(file, build_id)->find(address);
+}
+
+uint64_t Symbols::unnamed_stretch(std::string const& file, uint64_t address, std::string const& build_id) {
+  if (file.empty() || file.front() != '/') return 0;
+  return table_of(file, build_id)->unnamed_stretch(address);
 }
 
 void Symbols::name(std::span<Frame> frames) {

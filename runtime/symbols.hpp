@@ -33,6 +33,10 @@ class Symbols {
   // `address` as linked. An empty build_id is not compared. Nothing: no symbol there.
   [[nodiscard]] std::optional<Name> find(std::string const& file, uint64_t address, std::string const& build_id = {});
 
+  // Bytes from the end of the last named function before `address` to the next one behind it; 0: a function is there,
+  // or nothing is known.
+  [[nodiscard]] uint64_t unnamed_stretch(std::string const& file, uint64_t address, std::string const& build_id = {});
+
   // Fills function and function_offset. The name of a return address is that of its call.
   void name(std::span<Frame> frames);
 

@@ -56,6 +56,7 @@ class OpenFile {
   // Set once by the calls that give the file a property which later calls must know.
   std::atomic<bool> record_locks{false};    // fcntl F_SETLK was used: a close() of any number drops them
   std::atomic<bool> socket_timeout{false};  // SO_RCVTIMEO or SO_SNDTIMEO is set
+  std::atomic<bool> accepted{false};        // a connection that accept() gave
   std::atomic<bool> read_only{false};       // on procfs: no write access by re-opening
 
  private:

@@ -103,6 +103,10 @@ Result<void> GuestThread::enter_view() {
   return {};
 }
 
+Registers GuestThread::call_registers() const {
+  return exitless_ ? seat_.registers() : regs_;
+}
+
 void GuestThread::leave_view() {
   if (view_ == nullptr) return;
   vcpu_.set_root(0);
@@ -232,7 +236,7 @@ CallServer::Answer GuestThread::serve_posted(SyscallArgs const& call, uint64_t s
     stats.exitless_hypercalls.fetch_add(1, std::memory_order_relaxed);
     stats.hypercalls.fetch_add(1, std::memory_order_relaxed);
   }
-  if (!process_.signals().deliverable(*this)) return {Answer::kDone, result};
+  if (forced_.load() == 0 && !process_.signals().deliverable(*this)) return {Answer::kDone, result};
   kick();
   return {Answer::kDoneLeave, result};
 }

@@ -23,6 +23,7 @@ class GuestThread final : public Thread, private CallServer {
   bool set_xsave(std::span<std::byte const> from) override { return vcpu_.set_xsave(from); }
   Result<void> enter_view() override;
   void leave_view() override;
+  [[nodiscard]] Registers call_registers() const override;
   void finish() noexcept { finished_ = true; }  // the exit system call; by the thread itself
   void adopt_host_thread();
 

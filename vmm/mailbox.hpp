@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "vmm/mailbox_layout.h"
+#include "vmm/registers.hpp"
 #include "vmm/syscall.hpp"
 
 namespace vmm {
@@ -24,6 +25,7 @@ struct alignas(64) Mailbox {
   alignas(64) std::atomic<int32_t> spins;  // rounds left of the present wait; 0 makes the guest leave
   alignas(64) std::atomic<uint32_t> enabled;
   std::atomic<uint32_t> spin_limit;
+  alignas(64) std::atomic<uint64_t> kept[7];  // rsp, then the registers that a call keeps: rbx, rbp, r12 to r15
 };
 
 static_assert(offsetof(Mailbox, words) == MB_NR && offsetof(Mailbox, check) == MB_CHECK);
@@ -32,6 +34,7 @@ static_assert(offsetof(Mailbox, posted) == MB_POSTED && offsetof(Mailbox, site) 
 static_assert(offsetof(Mailbox, result) == MB_RESULT && offsetof(Mailbox, result_check) == MB_RESULT_CHECK);
 static_assert(offsetof(Mailbox, spins) == MB_SPINS && offsetof(Mailbox, enabled) == MB_ENABLED);
 static_assert(offsetof(Mailbox, spin_limit) == MB_SPIN_LIMIT && sizeof(Mailbox) <= MB_STRIDE);
+static_assert(offsetof(Mailbox, kept) == MB_RSP && MB_R15 == MB_RSP + 48);
 
 // What the stub computes over a call; `before`: mailbox.posted before the call.
 constexpr uint64_t posted_check(SyscallArgs const& call, uint64_t before) {
@@ -44,6 +47,16 @@ inline SyscallArgs posted_call(Mailbox const& mailbox) {
   SyscallArgs call{mailbox.words[0].load(std::memory_order_relaxed), {}};
   for (size_t i = 0; i < call.a.size(); ++i) call.a[i] = mailbox.words[i + 1].load(std::memory_order_relaxed);
   return call;
+}
+
+// The registers of the thread whose call is posted, as the call will leave them; the others are 0.
+inline Registers posted_registers(Mailbox const& mailbox) {
+  auto const kept = [&](size_t i) { return mailbox.kept[i].load(std::memory_order_relaxed); };
+  Registers regs;
+  regs.rsp = kept(0), regs.rbx = kept(1), regs.rbp = kept(2);
+  regs.r12 = kept(3), regs.r13 = kept(4), regs.r14 = kept(5), regs.r15 = kept(6);
+  regs.rip = mailbox.site.load(std::memory_order_relaxed);
+  return regs;
 }
 
 inline void publish_answer(Mailbox& mailbox, uint64_t number, int64_t result) {

@@ -28,6 +28,14 @@
 /* Line 4: the monitor writes, rarely. */
 #define MB_ENABLED 256    /* 32 bits: whether calls are to be posted at all */
 #define MB_SPIN_LIMIT 260 /* 32 bits: rounds until the guest leaves to wait outside */
+/* Line 5: the guest writes; the monitor reads it where a layer above asks for the caller's registers. */
+#define MB_RSP 320
+#define MB_RBX 328
+#define MB_RBP 336
+#define MB_R12 344
+#define MB_R13 352
+#define MB_R14 360
+#define MB_R15 368
 
 #define MB_SEAL 0x5be1c0de /* a positive number of 31 bits */
 

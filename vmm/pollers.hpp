@@ -55,6 +55,8 @@ class Seat {
  public:
   void bind(Mailbox& mailbox) noexcept { mailbox_ = &mailbox; }
   [[nodiscard]] int64_t result() const noexcept { return result_; }
+  // Of the post that is being served; by its poller.
+  [[nodiscard]] Registers registers() const noexcept { return posted_registers(*mailbox_); }
 
  private:
   friend class Pollers;

@@ -82,7 +82,13 @@ class Thread {
   virtual void leave_view() {}
   [[nodiscard]] View* view() const noexcept { return view_; }  // null: it runs in the main memory
 
-  void* user_data = nullptr;  // of the layer above (hooks)
+  // The registers with which the guest goes on behind the system call that it is making: rip, rsp, rbx, rbp and r12 to
+  // r15, the others being scratch. In Hooks::on_syscall_exit. An exitless call's come from memory that the guest can
+  // write: they are worth no more than any word of the guest's.
+  [[nodiscard]] virtual Registers call_registers() const { return regs_; }
+
+  void* user_data = nullptr;    // of the layer above (hooks)
+  void* rescue_data = nullptr;  // likewise
 
  protected:
   Thread(Process& process, int tid) : process_(process), tid_(tid) {}

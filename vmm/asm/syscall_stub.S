@@ -38,6 +38,13 @@
     mov %r8, \name\()_mailbox + MB_A4(%rip)
     mov %r9, \name\()_mailbox + MB_A5(%rip)
     mov %rcx, \name\()_mailbox + MB_SITE(%rip)
+    mov %rsp, \name\()_mailbox + MB_RSP(%rip)
+    mov %rbx, \name\()_mailbox + MB_RBX(%rip)
+    mov %rbp, \name\()_mailbox + MB_RBP(%rip)
+    mov %r12, \name\()_mailbox + MB_R12(%rip)
+    mov %r13, \name\()_mailbox + MB_R13(%rip)
+    mov %r14, \name\()_mailbox + MB_R14(%rip)
+    mov %r15, \name\()_mailbox + MB_R15(%rip)
     mov %rax, %r11
     .irp argument, rdi, rsi, rdx, r10, r8, r9
     rol $7, %r11

@@ -143,6 +143,7 @@ int64_t accept_on(Thread& thread, SyscallArgs const& args, int flags) {
       host_blocking(thread, SYS_accept4, file->host_fd(), &address.bytes, &address.size, flags | SOCK_CLOEXEC);
   if (fd < 0) return file->socket_timeout ? restart_as(fd, kRestartNoHand) : fd;
   FileRef const connection = adopt_host_fd(static_cast<int>(fd), OpenFile::Kind::kSocket);
+  connection->accepted = true;
   if (int64_t const error = write_address(thread, at, size_at, address); error != 0) return error;
   return thread.fds().install(connection, (flags & SOCK_CLOEXEC) != 0);
 }
