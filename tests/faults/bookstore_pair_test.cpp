@@ -9,8 +9,10 @@ using namespace bookstore_run;
 
 class Pair : public Bookstore, public testing::WithParamInterface<char const*> {
  protected:
-  static Outcome meet(char const* isolation, int seed) {
-    return play({.users = {"--pair", "--requests", "5", "--seed", std::to_string(seed)},
+  // The pause ends when user 2's purchase is done, or after so many ms.
+  static Outcome meet(char const* isolation, int seed, int pause_ms) {
+    return play({.users = {"--pair", "--faults", "1:store:between:" + vmsrs_test::limit(pause_ms), "--requests", "5",
+                           "--seed", std::to_string(seed)},
                  .monitor = {"--store", GetParam(), "--isolation", isolation}});
   }
   static constexpr int kSeeds = 3;
@@ -19,7 +21,7 @@ class Pair : public Bookstore, public testing::WithParamInterface<char const*> {
 TEST_P(Pair, HoldKeepsTheOtherOutUntilTheFaultIsUndone) {
   for (int seed = 1; seed <= kSeeds; ++seed) {
     SCOPED_TRACE(seed);
-    Outcome const o = meet("hold", seed);
+    Outcome const o = meet("hold", seed, 300);
     expect_exact(o, 1);
     EXPECT_TRUE(o.load["pair"]["met"].get<bool>()) << o.output;
     EXPECT_GE(o.load["pair"]["others_begun"], 1) << o.output;
@@ -33,7 +35,7 @@ TEST_P(Pair, HoldKeepsTheOtherOutUntilTheFaultIsUndone) {
 TEST_P(Pair, ReleaseMakesTheFirstSectionFinalAndTheProgramGivesItBack) {
   for (int seed = 1; seed <= kSeeds; ++seed) {
     SCOPED_TRACE(seed);
-    Outcome const o = meet("release", seed);
+    Outcome const o = meet("release", seed, 4000);
     expect_exact(o, 1);
     EXPECT_TRUE(o.load["pair"]["met"].get<bool>()) << o.output;
     EXPECT_GE(o.load["pair"]["others_done"], 1) << o.output;
@@ -45,7 +47,7 @@ TEST_P(Pair, ReleaseMakesTheFirstSectionFinalAndTheProgramGivesItBack) {
 TEST_P(Pair, TrackLetsTheOtherByAndReportsItAsExposed) {
   for (int seed = 1; seed <= kSeeds; ++seed) {
     SCOPED_TRACE(seed);
-    Outcome const o = meet("track", seed);
+    Outcome const o = meet("track", seed, 4000);
     expect_served(o, 1);
     EXPECT_TRUE(o.load["pair"]["met"].get<bool>()) << o.output;
     EXPECT_GE(o.load["pair"]["others_done"], 1) << o.output;

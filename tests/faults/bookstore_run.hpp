@@ -71,8 +71,9 @@ inline Outcome play(Setup const& setup) {
   auto const file = [&](char const* what) { return (directory / what).string(); };
   Words command{"timeout", "-k", "5", vmsrs_test::limit(60), BOOKSTORE_LOAD};
   command.insert(command.end(), setup.users.begin(), setup.users.end());
-  for (auto const& w : {std::string("--seconds"), vmsrs_test::limit(30), std::string("--json"), file("load"),
-                        std::string("--spawn"), std::string("--")})
+  for (auto const& w :
+       {std::string("--seconds"), vmsrs_test::limit(30), std::string("--timeout"), vmsrs_test::limit(5000),
+        std::string("--json"), file("load"), std::string("--spawn"), std::string("--")})
     command.push_back(w);
 #ifdef VMSRS_PROGRAM
   if (!setup.native) {

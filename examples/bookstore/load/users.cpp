@@ -258,7 +258,7 @@ PairOutcome run_pair(Plan const& plan, PlannedFault const& fault, Model& model) 
   Client watch(plan.host, plan.port, 0, plan.timeout);
   User user(plan, model, 2);
   user.connect();
-  auto const until = std::min(clock::now() + std::chrono::seconds(5), plan.deadline);
+  auto const until = std::min(clock::now() + plan.timeout, plan.deadline);
   while (!outcome.met && clock::now() < until) {
     Reply const reply = watch.get("/pauses");
     if (reply.lost()) break;
