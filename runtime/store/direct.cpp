@@ -163,6 +163,13 @@ Result<void> Store::range_done(uint64_t index, uint64_t written) {
         unwritten |= static_cast<uint8_t>(1u << byte);
       }
     }
+    // The guest must log its own store of a byte that the call did not write: the tag says no longer that it has.
+    if (uint64_t* tag = memory_.word(config_.tag_base + (r.address & config_.address_mask & ~uint64_t{7}));
+        tag != nullptr && unwritten != 0) {
+      uint64_t seen = load(tag);
+      while (id_of(seen) == r.id && !swap(tag, seen, seen & ~uint64_t{unwritten})) {
+      }
+    }
     Chain* chain = chain_at(r.address);
     if (chain == nullptr) continue;
     Patch patch;

@@ -263,6 +263,17 @@ TEST_F(StoreRules, AddressesOutsideGuestMemoryAreRefused) {
   EXPECT_EQ(store->attach_slot(bad).error().code, Code::bad_ring);
 }
 
+TEST_F(StoreRules, AStoreBehindWhatASystemCallWroteIsLogged) {
+  for (size_t i = 0; i < 3; ++i) *word(i) = 0x0707070707070707;
+  guest.begin(1);
+  ASSERT_TRUE(store->range_begin(1, address(word(0)), 24));
+  *word(0) = 0x2222222222222222;
+  ASSERT_TRUE(store->range_done(1, 8));
+  guest.store(1, word(1), 0x0101010101010101);  // the text's end, as a server would set it
+  abort(1);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(*word(i), 0x0707070707070707u) << i;
+}
+
 TEST_F(StoreRules, ASystemCallThatWroteLessLeavesTheRestToOthers) {
   for (size_t i = 0; i < 4; ++i) *word(i) = 0x0707070707070707;
   guest.begin(1);
