@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "libsrs/src/jemalloc.hpp"
+#include "libsrs/src/monitored.hpp"
 
 // jemalloc reads it at its start: no thread of its own, pages kept, arenas only as we make them.
 extern "C" {
@@ -47,6 +48,7 @@ void* map(size_t size) {
 
 // The host undoes what system calls write into ranges that it knows of: the heap is one of them.
 void announce(uint64_t begin, uint64_t size) {
+  monitored_add(begin, size);
   if (srs_process_.active && srs_thread_.slot != nullptr) hypercall(SRS_HC_PROFILE, begin, size, "srs_malloc");
 }
 

@@ -8,6 +8,7 @@
 
 #include "libsrs/src/fault.hpp"
 #include "libsrs/src/locks.hpp"
+#include "libsrs/src/monitored.hpp"
 #include "libsrs/src/thread.hpp"
 
 extern "C" void srs_landing_pad_(void);
@@ -15,14 +16,19 @@ extern "C" void srs_unwind_pad_(void);
 extern "C" void srs_run_pad_(void);
 
 namespace {
-// Outside the monitor: the tag of every word, owned by every key. Under it: nobody's.
-uint64_t common_tag = 0xff;
+// Outside the monitor: the tag of every word, owned by every key. Under it: nobody's. Instrumented code looks at the
+// tags of up to 10 words at once.
+uint64_t common_tag[10] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+
+void set_common_tag(uint64_t value) {
+  for (uint64_t& tag : common_tag) tag = value;
+}
 std::atomic<int> attaching{0};
 }  // namespace
 
 extern "C" {
-__thread srs_thread srs_thread_ __attribute__((tls_model("initial-exec"))) = {0xff, nullptr};
-srs_process srs_process_ = {(uint64_t)&common_tag, 0, 0, 0};
+__thread srs_thread srs_thread_ __attribute__((tls_model("initial-exec"))) = {0xff, nullptr, 0, 0};
+srs_process srs_process_ = {(uint64_t)common_tag, 0, 0, 0};
 uint32_t srs_restricted_ = 0;
 }
 
@@ -33,8 +39,8 @@ std::atomic<uint32_t> slots_top{1};
 Thread* threads[SRS_MAX_SLOTS];
 
 void detach_restricted() {
-  common_tag = 0xff;
-  srs_process_ = {(uint64_t)&common_tag, 0, 0, 0};
+  set_common_tag(0xff);
+  srs_process_ = {(uint64_t)common_tag, 0, 0, 0};
   srs_thread_.key = 0xff;
   srs_restricted_ = 1;
 }
@@ -73,6 +79,7 @@ Thread* thread_slow() {
     t->tainted = false;
   }
   t->slot = slot;
+  own_stack_forget();
   slot->depth = 0;
   slot->critical = 0;
   slot->pending = 0;
@@ -104,7 +111,8 @@ void attach() {
   long const result = hypercall(SRS_HC_ATTACH, &a);
   if (result == 0) {
     attach_info = a;
-    common_tag = 0;
+    set_common_tag(0);
+    monitored_choose();
     if (a.store_mode == SRS_STORE_STRICT) {
       srs_process_.strict = 1;
     } else {

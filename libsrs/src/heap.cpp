@@ -1,5 +1,7 @@
 #include "libsrs/src/heap.hpp"
 
+#include <srs/instrument.h>
+
 #include <cerrno>
 #include <cstring>
 
@@ -12,6 +14,7 @@ namespace {
 
 std::atomic<uint64_t> epoch{1};
 constexpr size_t kFlushAt = 64;
+void (*foreign_release)(void*) = nullptr;  // the heap of blocks that are not ours
 
 // The beginning of the oldest live scope; the largest number if none lives.
 uint64_t oldest_scope() {
@@ -45,6 +48,10 @@ void heap_flush(Thread* t) {
 
 void heap_retire(Thread* t, void* block) {
   Critical critical(t);
+  if (!arena_contains(block) && foreign_release != nullptr) {
+    foreign_release(block);
+    return;
+  }
   if (!arena_end_block(block)) return;  // the other end of a double free
   if (t->tainted) return;               // its arena may be locked for ever: the block leaks
   uint64_t const stamp = epoch.fetch_add(1);
@@ -86,7 +93,11 @@ void* allocate(size_t size, size_t alignment, bool zero) {
     errno = ENOMEM;
     return nullptr;
   }
-  if (t != nullptr && in_scope(t)) note(t, SRS_REC_ALLOC, reinterpret_cast<uint64_t>(block), arena_block_size(block));
+  if (t != nullptr && in_scope(t)) {
+    uint64_t const usable = arena_block_size(block);
+    note(t, SRS_REC_ALLOC, reinterpret_cast<uint64_t>(block), usable);
+    t->fresh[t->fresh_next++ % kMaxFresh] = {reinterpret_cast<uint64_t>(block), usable};
+  }
   return block;
 }
 
@@ -171,6 +182,17 @@ extern "C" void* srs_realloc(void* block, size_t size) {
 
 extern "C" int srs_heap_contains(void const* address) {
   return arena_contains(address);
+}
+
+extern "C" void srs_free_foreign_(void* block, void (*release)(void*)) {
+  Thread* const t = thread_if_known();
+  if (t == nullptr || !in_scope(t)) {
+    release(block);
+    return;
+  }
+  foreign_release = release;
+  Critical critical(t);
+  t->deferred.push({block, static_cast<uint32_t>(t->slot->depth)});
 }
 
 extern "C" void srs_free(void* block) {

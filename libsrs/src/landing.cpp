@@ -64,6 +64,7 @@ extern "C" uint64_t srs_landed_(uint64_t index) {
   Scope const& scope = t->scopes[index];
   set_owner(slot, scope.outer);
   slot->depth = index;
+  own_stack_set(t, index);
   t->unwinding = false;
   t->undone.shrink(0);
   for (uint64_t i = index; i < live && i < SRS_MAX_DEPTH; ++i) stack_give(t, t->scopes[i].stack);

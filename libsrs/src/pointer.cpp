@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "libsrs/src/arena.hpp"
+#include "libsrs/src/monitored.hpp"
 
 namespace srs::lib {
 namespace {
@@ -63,6 +64,7 @@ extern "C" int srs_profile(void const* address, size_t length, char const* name)
   }
   Thread* const t = thread();
   Critical critical(t);
+  monitored_add(begin, length);
   if (!register_range(begin, length)) {
     errno = ENOSPC;
     return -1;

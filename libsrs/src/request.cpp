@@ -44,6 +44,7 @@ void commit(Thread* t, uint64_t depth) {
   Scope& scope = t->scopes[depth];
   commit_owner(t, scope.outer);
   t->slot->depth = depth;
+  own_stack_set(t, depth);
   if (depth == 0) slot_private(t->slot)->epoch = 0;
   heap_commit(t, static_cast<uint32_t>(depth));
   locks_commit(t, static_cast<uint32_t>(depth));
@@ -74,11 +75,15 @@ extern "C" void srs_scope_opened_(Run* run) {
   landing.owner = srs_owner(slot->index, slot->next_number);
   landing.check = srs_landing_check(&landing, slot->key);
   locks_begin(t);
-  if (run->depth == 0) slot_private(slot)->epoch = heap_epoch();
+  if (run->depth == 0) {
+    slot_private(slot)->epoch = heap_epoch();
+    for (Fresh& f : t->fresh) f = {0, 0};
+  }
   scope.outer = begin_owner(t, slot->scopes[run->depth].isolation);
   scope.bare = false;
   t->stores_renewed = stores_of(t);
   slot->depth = run->depth + 1;
+  own_stack_set(t, slot->depth);
 }
 
 extern "C" enum srs_status srs_request(void (*fn)(void*), void* arg, struct srs_options const* options) {

@@ -30,6 +30,12 @@ struct DeferredFree {
   void* block;
   uint32_t depth;  // of the scope that freed it
 };
+// A block that the live scopes of a thread allocated. The latest of them are remembered.
+struct Fresh {
+  uint64_t begin;
+  uint64_t size;
+};
+constexpr unsigned kMaxFresh = 16;
 struct Waiting {  // for reuse
   void* block;
   uint64_t stamp;
@@ -61,6 +67,9 @@ struct Thread {
   uint64_t stores_bare;           // `stores` when the last lock was given up
   uint64_t stores_renewed;        // `stores` when the owner was new
   std::atomic<uint32_t>* stripe;  // spin lock of an atomic in progress
+
+  Fresh fresh[kMaxFresh];
+  uint32_t fresh_next;
 
   PodList<DeferredFree> deferred;
   PodList<Waiting> waiting;
@@ -106,6 +115,18 @@ inline srs_slot* slot_at(uint32_t index) {
 inline void set_owner(srs_slot* slot, uint64_t owner) {
   slot->owner = owner;
   srs_thread_.key = srs_tag_make(owner, 0, 0xff);
+}
+
+// The stack of the innermost of the `depth` scopes that live now.
+inline void own_stack_forget() {
+  srs_thread_.stack_low = 0;
+  srs_thread_.stack_size = 0;
+}
+inline void own_stack_set(Thread const* t, uint64_t depth) {
+  Stack const none{0, 0};
+  Stack const& own = depth != 0 ? t->scopes[depth - 1].stack : none;
+  srs_thread_.stack_low = own.low;
+  srs_thread_.stack_size = own.size;
 }
 
 // Counts what this thread has logged: it moves with each store and delta, by ring or by hypercall.

@@ -81,6 +81,7 @@ extern "C" void srs_unwind_pad_(uint64_t index) {
   landing.check = srs_landing_check(&landing, slot->key);
   begin_owner(t, info.isolation);
   slot->depth = index + 1;
+  own_stack_set(t, slot->depth);
   t->unwinding = true;
   slot->critical = 0;
   srs_unwind_here_(t);

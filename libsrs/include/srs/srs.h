@@ -32,6 +32,8 @@ extern "C" {
 struct srs_thread {
   uint64_t key;          /* srs_tag_make(owner of the innermost scope, 0, 0xff) */
   struct srs_slot* slot; /* NULL until the thread's first logged store, and outside the monitor */
+  /* The innermost scope's stack, of which instrumented code logs nothing; size 0 outside scopes. */
+  uint64_t stack_low, stack_size;
 };
 struct srs_process {
   uint64_t tag_base;
