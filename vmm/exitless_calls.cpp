@@ -1,13 +1,17 @@
 #include "vmm/exitless_calls.hpp"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 
@@ -31,23 +35,57 @@ bool is_nonblocking(uint64_t fd) noexcept {
   return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
 
+// Of a file on a disk EAGAIN says that its pages must be fetched first: longer than anybody should spin.
+bool is_on_disk(uint64_t fd) noexcept {
+  struct stat st {};
+  return raw_host(SYS_fstat, fd, host_arg(&st), 0, 0, 0, 0) == 0 && S_ISREG(st.st_mode);
+}
+
 // What to make of the result of a call on an fd, made so that it does not wait. `told`: the guest itself said so.
 Tried outcome(uint64_t fd, int64_t result, bool told = false) noexcept {
   if (result == -EOPNOTSUPP) return {Tried::kNotHere};
   if (result == -EINTR) return {Tried::kWouldWait};
-  if (result != -EAGAIN || told || is_nonblocking(fd)) return {Tried::kDone, result};
+  if (result != -EAGAIN) return {Tried::kDone, result};
+  if (is_on_disk(fd)) return {Tried::kNotHere};
+  if (told || is_nonblocking(fd)) return {Tried::kDone, result};
   return {Tried::kWouldWait};
 }
 
 // The same of a write: one that waits takes all bytes.
 Tried written(uint64_t fd, int64_t result, uint64_t size, bool told = false) noexcept {
   bool const part = result >= 0 && static_cast<uint64_t>(result) < size;
-  if (part && !told && !is_nonblocking(fd)) return {Tried::kInPart, result};
+  if (part && !told && (!is_nonblocking(fd) || is_on_disk(fd))) return {Tried::kInPart, result};
   return outcome(fd, result, told);
 }
 
 int64_t transfer(long nr, uint64_t fd, iovec const* parts, uint64_t count, int64_t offset) noexcept {
   return raw_host(nr, fd, host_arg(parts), count, static_cast<uint64_t>(offset), 0, RWF_NOWAIT);
+}
+
+// A read into `parts`, without waiting for a pipe or a socket. Of a file on a disk RWF_NOWAIT may give less than there
+// is: what the page cache holds. The place in the file has moved on by then, so the rest is fetched here.
+Tried read_parts(uint64_t fd, iovec const* parts, uint64_t count, int64_t offset) noexcept {
+  int64_t const first = transfer(SYS_preadv2, fd, parts, count, offset);
+  uint64_t size = 0;
+  for (uint64_t i = 0; i < count; ++i) size += parts[i].iov_len;
+  if (first <= 0 || static_cast<uint64_t>(first) >= size || !is_on_disk(fd)) return outcome(fd, first);
+  auto done = static_cast<uint64_t>(first);
+  while (done < size) {
+    std::array<iovec, IOV_MAX> rest;
+    uint64_t used = 0, skip = done;
+    for (uint64_t i = 0; i < count && used < rest.size(); ++i) {
+      uint64_t const less = std::min<uint64_t>(skip, parts[i].iov_len);
+      skip -= less;
+      if (parts[i].iov_len > less)
+        rest[used++] = {static_cast<char*>(parts[i].iov_base) + less, parts[i].iov_len - less};
+    }
+    int64_t const at = offset < 0 ? offset : offset + static_cast<int64_t>(done);
+    int64_t const n = raw_host(SYS_preadv2, fd, host_arg(rest.data()), used, static_cast<uint64_t>(at), 0, 0);
+    if (n == -EINTR) continue;
+    if (n <= 0) break;
+    done += static_cast<uint64_t>(n);
+  }
+  return {Tried::kDone, static_cast<int64_t>(done)};
 }
 
 Tried try_futex(uint64_t word, uint64_t op, uint64_t value) noexcept {
@@ -88,13 +126,13 @@ Tried try_host_call(long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
   bool const told = (flags & MSG_DONTWAIT) != 0;
   switch (nr) {
     case SYS_read:
-      return outcome(a0, transfer(SYS_preadv2, a0, &one, 1, -1));
+      return read_parts(a0, &one, 1, -1);
     case SYS_pread64:
-      return outcome(a0, transfer(SYS_preadv2, a0, &one, 1, static_cast<int64_t>(a3)));
+      return read_parts(a0, &one, 1, static_cast<int64_t>(a3));
     case SYS_readv:
-      return outcome(a0, transfer(SYS_preadv2, a0, parts, a2, -1));
+      return read_parts(a0, parts, a2, -1);
     case SYS_preadv:
-      return outcome(a0, transfer(SYS_preadv2, a0, parts, a2, static_cast<int64_t>(a3)));
+      return read_parts(a0, parts, a2, static_cast<int64_t>(a3));
     case SYS_write:
       return written(a0, transfer(SYS_pwritev2, a0, &one, 1, -1), a2);
     case SYS_writev:
