@@ -150,6 +150,9 @@ vmm::Result<void> preload_rescue(RunOptions const& options, std::vector<std::str
   auto const tracker = library("libsrs_rescue.so");
   if (!tracker) return tl::unexpected(tracker.error());
   std::string words = *tracker;
+  if (!options.rescue_adapter.empty() && !std::filesystem::exists(options.rescue_adapter)) {
+    return vmm::fail(vmm::Errc::kBadOption, fmt::format("--rescue-adapter: {} is missing", options.rescue_adapter));
+  }
   if (!options.rescue_adapter.empty()) words += " " + options.rescue_adapter;
   constexpr std::string_view kName = "LD_PRELOAD=";
   for (std::string& entry : envp) {
@@ -292,7 +295,9 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
   app.add_option("--strike-call", options->strike_call,
                  "at the end of this system call, of threads that serve a request")
       ->group("Experiments");
-  app.add_option("--strike-each", r.rescue.strike_each, "each time it was made so often")->group("Experiments");
+  app.add_option("--strike-each", r.rescue.strike_each, "each time it was made so often")
+      ->check(CLI::PositiveNumber)
+      ->group("Experiments");
   app.add_option("--strike-us", r.rescue.strike_every_us, "at random instructions, so many microseconds apart")
       ->group("Experiments");
   app.add_option("--strike-seed", r.rescue.strike_seed, "of what is random")->group("Experiments");
@@ -310,9 +315,14 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
       fmt::print(stderr, "vmsrs: {}: unknown option; vmsrs run --help lists them\n", options->program.front());
       return kUsageError;
     }
+    runtime::RescueOptions& rescue = options->recovery_options.rescue;
     if (!options->strike_call.empty()) {
       for (auto const* row : vmm::SyscallTable::instance().rows()) {
-        if (row->name == options->strike_call) options->recovery_options.rescue.strike_call = row->nr;
+        if (row->name == options->strike_call) rescue.strike_call = row->nr;
+      }
+      if (rescue.strike_call < 0) {
+        fmt::print(stderr, "vmsrs: --strike-call {}: no such system call\n", options->strike_call);
+        return kUsageError;
       }
     }
     if (!options->restart) return run(*options);

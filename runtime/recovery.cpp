@@ -48,7 +48,7 @@ Recovery::Recovery(Options options, vmm::AddressSpace& memory, SlotArea slots,
       reporter_(std::move(reporter)),
       restorer_(memory, *store_),
       started_ns_(monotonic_ns()) {
-  if (options_.rescue.on) rescue_ = std::make_unique<Rescue>(options_.rescue, *reporter_, symbols_);
+  if (options_.rescue.on) rescue_ = std::make_unique<Rescue>(options_.rescue, *reporter_, symbols_, faults_);
 }
 
 Recovery::~Recovery() {

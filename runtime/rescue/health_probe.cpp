@@ -5,30 +5,15 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "vmm/scoped_fd.hpp"
 
 namespace vmsrs::runtime {
-namespace {
-
 using Clock = std::chrono::steady_clock;
-
-// Waits until the socket is ready; false: not before `end`.
-bool ready(int fd, short events, Clock::time_point end) {
-  for (;;) {
-    auto const left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
-    pollfd one{fd, events, 0};
-    int const n = poll(&one, 1, left < 0 ? 0 : static_cast<int>(left));
-    if (n > 0) return true;
-    if (n == 0 || errno != EINTR) return false;
-  }
-}
-
-}  // namespace
 
 HealthProbe::HealthProbe(uint64_t limit_ms, std::function<void(std::string const&)> failed)
     : limit_ms_(limit_ms), failed_(std::move(failed)) {}
@@ -80,10 +65,22 @@ void HealthProbe::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+// Waits until the socket is ready; false: not before `end`. Told to stop it says yes: nobody wants to know any more.
+bool HealthProbe::ready(int fd, short events, Clock::time_point end) const {
+  constexpr auto kLook = std::chrono::milliseconds(50);
+  for (;;) {
+    if (stopping_) return true;
+    auto const left = std::chrono::ceil<std::chrono::milliseconds>(end - Clock::now());
+    if (left.count() <= 0) return false;
+    pollfd one{fd, events, 0};
+    if (poll(&one, 1, static_cast<int>(std::min(left, kLook).count())) > 0) return true;
+  }
+}
+
 void HealthProbe::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] { return wanted_ || stopping_; });
+    wake_.wait(lock, [this] { return wanted_ || stopping_.load(); });
     if (stopping_) return;
     wanted_ = false;
     lock.unlock();
@@ -117,6 +114,7 @@ std::string HealthProbe::probe() {
   size_t const wanted = expect.empty() ? 1 : expect.size();
   while (answer.size() < wanted) {
     char bytes[512];
+    if (stopping_) return {};
     if (!ready(link.get(), POLLIN, end)) return "no answer in time";
     ssize_t const n = recv(link.get(), bytes, sizeof bytes, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) continue;

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -36,6 +37,7 @@ class HealthProbe {
  private:
   void run();
   std::string probe();
+  bool ready(int fd, short events, std::chrono::steady_clock::time_point end) const;
 
   uint64_t const limit_ms_;
   std::function<void(std::string const&)> failed_;
@@ -45,7 +47,8 @@ class HealthProbe {
   socklen_t address_size_ = 0;
   int type_ = 0;
   std::string send_, expect_;
-  bool known_ = false, wanted_ = false, stopping_ = false;
+  bool known_ = false, wanted_ = false;
+  std::atomic<bool> stopping_{false};
   std::atomic<uint64_t> asked_{0};
   std::thread thread_;
 };

@@ -25,6 +25,7 @@ namespace {
 constexpr size_t kReportedFrames = 32;
 constexpr uint64_t kNameBytes = 128;
 constexpr uint64_t kStackReach = 1 << 16;
+constexpr size_t kPlaces = 10'000;  // remembered by the loop breaker
 
 LandingPad* pad_of(vmm::Thread& thread) {
   return static_cast<LandingPad*>(thread.rescue_data);
@@ -41,10 +42,11 @@ bool overflows(vmm::Thread& thread, LandingPad const& pad, vmm::Fault const& fau
 
 }  // namespace
 
-Rescue::Rescue(RescueOptions const& options, Reporter& reporter, Symbols& symbols)
+Rescue::Rescue(RescueOptions const& options, Reporter& reporter, Symbols& symbols, std::atomic<uint64_t>& faults)
     : options_(options),
       reporter_(reporter),
       symbols_(symbols),
+      faults_(faults),
       probe_(options.probe_ms,
              [this](std::string const& wrong) {
                FaultReport report;
@@ -176,6 +178,7 @@ int64_t Rescue::adapter(vmm::Thread& thread, vmm::GuestAddr at) {
 bool Rescue::loops(uint64_t ip) {
   uint64_t const now = monotonic_ns();
   std::lock_guard const lock(mutex_);
+  if (at_.size() > kPlaces) at_.clear();
   auto& times = at_[ip];
   std::erase_if(times, [&](uint64_t then) { return now - then > options_.loop_ms * 1'000'000; });
   times.push_back(now);
@@ -207,6 +210,7 @@ std::string Rescue::forbidden(vmm::Thread& thread, LandingPad& pad, FaultReport&
 }
 
 vmm::FaultVerdict Rescue::on_fault(vmm::Thread& thread, vmm::Fault const& fault, FaultReport report) {
+  if (thread.process().exiting()) return vmm::FaultVerdict::kResume;  // nothing is to be rescued any more
   uint64_t const t0 = monotonic_ns();
   LandingPad* const pad = pad_of(thread);
   report.id = ++faults_;
@@ -233,7 +237,6 @@ vmm::FaultVerdict Rescue::on_fault(vmm::Thread& thread, vmm::Fault const& fault,
   pad->put_back(thread);
   pad->note_rescue();
   pad->go_back(thread, pad_code_, release);
-  rescued_ += 1;
   report.outcome = "rescued";
   report.land_us = static_cast<double>(monotonic_ns() - t0) / 1e3;
   report.exits = 1;

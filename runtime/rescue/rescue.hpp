@@ -27,8 +27,8 @@ namespace vmsrs::runtime {
 
 class Rescue {
  public:
-  // reporter and symbols outlive it.
-  Rescue(RescueOptions const& options, Reporter& reporter, Symbols& symbols);
+  // reporter, symbols and the count of faults outlive it.
+  Rescue(RescueOptions const& options, Reporter& reporter, Symbols& symbols, std::atomic<uint64_t>& faults);
   ~Rescue();
 
   void on_process_start(vmm::Process& process);
@@ -41,8 +41,6 @@ class Rescue {
   std::optional<vmm::Fault> struck(vmm::Thread& thread, vmm::Fault const& fault);
   std::optional<int64_t> on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args);
   void on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result);
-  [[nodiscard]] uint64_t rescued() const { return rescued_.load(); }
-  [[nodiscard]] uint64_t probes() const { return probe_.asked(); }
 
  private:
   int64_t attach(vmm::Thread& thread, vmm::GuestAddr at);
@@ -60,7 +58,7 @@ class Rescue {
   CriticalNames names_;
   std::map<uint64_t, std::deque<uint64_t>> at_;  // by ip: when the last rescues from there were, ns
   int last_signal_ = 0;
-  std::atomic<uint64_t> faults_{0}, rescued_{0};
+  std::atomic<uint64_t>& faults_;
   HealthProbe probe_;
   FaultStrikes strikes_;
 };

@@ -67,6 +67,8 @@ int recurse(int depth) {
 
 FAILING(null_read, return *static_cast<long long volatile*>(nullptr);)
 FAILING(recursion, return recurse(0);)
+FAILING(noncanonical, *reinterpret_cast<long long volatile*>(0x8000'1234'0000'0000) = 1; return 0;)
+FAILING(jump, void (*volatile nowhere)() = nullptr; nowhere(); return 0;)
 FAILING(division, int volatile zero = 0; return 100 / zero;)
 FAILING(abort, std::abort();)
 FAILING(

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #undef NDEBUG
+#include <atomic>
 #include <cassert>
 #include <cerrno>
 #include <cstdio>
@@ -25,8 +26,12 @@
 #include <string>
 #include <thread>
 
+extern "C" long kv_cleaned;
+long kv_cleaned = 0;  // by its adapter
+
 namespace {
 
+std::atomic<bool> own_lock{false};  // of a kind that nobody knows
 std::mutex lock;
 std::shared_mutex shared_lock;
 std::map<std::string, std::string> values;
@@ -48,7 +53,22 @@ NOINLINE int recurse(int depth) {
 int* volatile nothing = nullptr;
 void (*volatile nowhere)() = nullptr;
 
+}  // namespace
+
+// An engine's, which an adapter names.
+extern "C" NOINLINE void engine_write() {
+  *nothing = 1;
+  nowhere();
+}
+
+namespace {
+
 NOINLINE void crash(std::string const& kind) {
+  if (kind == "engine") engine_write();
+  if (kind == "stuck") {
+    own_lock = true;
+    *nothing = 1;
+  }
   if (kind == "read") std::printf("%d", *nothing);
   if (kind == "write") *nothing = 1;
   if (kind == "wild") *reinterpret_cast<int volatile*>(0x8000'0000'0000'1234) = 1;
@@ -98,7 +118,9 @@ std::string answer(std::string const& line) {
     ++count;
     return "ok";
   }
+  if (word == "cleaned") return std::to_string(__atomic_load_n(&kv_cleaned, __ATOMIC_RELAXED));
   if (word == "get") {
+    while (own_lock) std::this_thread::yield();
     std::shared_lock const look(shared_lock);
     std::lock_guard const hold(lock);
     auto const found = values.find(rest);
