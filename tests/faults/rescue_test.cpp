@@ -264,6 +264,24 @@ TEST_P(Rescue, StrikesAtTheEndOfACall) {
   EXPECT_EQ(faults().size(), 40U);
 }
 
+class RescuePool : public Rescue {};
+
+// A rescued thread that goes on to another connection may have kept something of the first: it is not rescued again.
+TEST_P(RescuePool, AThreadThatIsUsedAgainIsNotRescuedAgain) {
+  start(GetParam());
+  EXPECT_EQ(Client(port_).ask("crash write"), "");
+  EXPECT_EQ(Client(port_).ask("set a b"), "ok");
+  EXPECT_EQ(Client(port_).ask("crash write"), "");
+  EXPECT_EQ(end(0), 128 + SIGSEGV);
+  auto const told = faults();
+  ASSERT_EQ(told.size(), 2U);
+  EXPECT_EQ(told[0]["outcome"], "rescued");
+  EXPECT_EQ(told[1]["outcome"], "not contained: not rescued: its thread has been rescued before, and was used again");
+}
+
+INSTANTIATE_TEST_SUITE_P(Servers, RescuePool, testing::Values("pool"),
+                         [](auto const& info) { return std::string(info.param); });
+
 INSTANTIATE_TEST_SUITE_P(Servers, Rescue, testing::Values("threads", "epoll"),
                          [](auto const& info) { return std::string(info.param); });
 

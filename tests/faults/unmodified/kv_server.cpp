@@ -1,6 +1,7 @@
 // A key-value server that knows nothing of libsrs: what an unmodified server looks like to the monitor.
 //
-//   kv_server threads|epoll      prints its port; a thread per connection, or two threads with an epoll loop each
+//   kv_server threads|epoll|pool      prints its port; a thread per connection, two threads with an epoll loop each, or
+//                                     one thread that serves one connection after the other
 //
 // One line, one answer: "set K V", "get K", "count" (the values set so far), "quit"; "crash KIND" fails in that way.
 #include <arpa/inet.h>
@@ -15,9 +16,11 @@
 #include <atomic>
 #include <cassert>
 #include <cerrno>
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -156,6 +159,20 @@ void by_thread(int fd) {
   close(fd);
 }
 
+std::deque<int> waiting;
+std::condition_variable some_wait;
+
+void by_pool() {
+  for (;;) {
+    std::unique_lock hold(lock);
+    some_wait.wait(hold, [] { return !waiting.empty(); });
+    int const fd = waiting.front();
+    waiting.pop_front();
+    hold.unlock();
+    by_thread(fd);
+  }
+}
+
 void by_events(int set) {
   for (;;) {
     epoll_event events[16];
@@ -172,7 +189,7 @@ void by_events(int set) {
 }  // namespace
 
 int main(int, char** argv) {
-  bool const events = std::strcmp(argv[1], "epoll") == 0;
+  bool const events = std::strcmp(argv[1], "epoll") == 0, pool = std::strcmp(argv[1], "pool") == 0;
   int const door = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -182,6 +199,7 @@ int main(int, char** argv) {
   getsockname(door, reinterpret_cast<sockaddr*>(&address), &size);
   std::printf("%d\n", ntohs(address.sin_port));
   std::fflush(stdout);
+  if (pool) std::thread(by_pool).detach();
   int sets[2] = {-1, -1};
   for (int i = 0; events && i < 2; ++i) {
     sets[i] = epoll_create1(0);
@@ -192,6 +210,12 @@ int main(int, char** argv) {
     if (fd < 0) return 3;
     int const on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (pool) {
+      std::lock_guard const hold(lock);
+      waiting.push_back(fd);
+      some_wait.notify_one();
+      continue;
+    }
     if (!events) {
       std::thread(by_thread, fd).detach();
       continue;
