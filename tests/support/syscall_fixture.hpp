@@ -63,7 +63,7 @@ class SyscallFixture : public testing::Test {
   static constexpr uint64_t kArena = 1 << 20;
 
   void SetUp() override {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef __SANITIZE_ADDRESS__
     GTEST_SKIP() << "needs the guest's addresses, where the sanitizer has its shadow memory";
 #endif
     vmm::install_safe_copy_handler();

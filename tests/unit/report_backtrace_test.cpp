@@ -8,11 +8,13 @@
 #include <ucontext.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csetjmp>
 #include <csignal>
 #include <cstring>
 #include <random>
+#include <thread>
 
 #include "runtime/backtrace.hpp"
 #include "runtime/modules.hpp"
@@ -108,27 +110,44 @@ TEST(Backtrace, DeepRecursionIsLimited) {
   EXPECT_TRUE(backtrace(taken.view, registers_of(taken.context), 0).empty());
 }
 
-// A real fault, seen from its handler: once with the registers of the fault, once through the signal frame.
-Taken* fault_taken;
-std::vector<Frame> through_signal;
+// A real fault, seen from its handler: once with the registers of the fault, once through the signal frame. Unwinding
+// allocates, which a handler may not: it waits while another thread unwinds its stack.
+struct Fault {
+  OwnView view;
+  ucontext_t* at = nullptr;  // the registers of the fault
+  ucontext_t handler{};
+  std::atomic<bool> happened{false}, unwound{false};
+  std::vector<Frame> frames, through_signal;
+};
+Fault* fault_now;
 sigjmp_buf after_fault;
 
 void on_fault(int, siginfo_t*, void* context) {
-  fault_taken->frames = backtrace(fault_taken->view, registers_of(*static_cast<ucontext_t*>(context)));
-  Taken here;
-  take_here(&here);
-  through_signal = here.frames;
+  fault_now->at = static_cast<ucontext_t*>(context);
+  getcontext(&fault_now->handler);
+  fault_now->happened = true;
+  fault_now->happened.notify_one();
+  fault_now->unwound.wait(false);
   siglongjmp(after_fault, 1);
 }
 
-void with_handler(int signal, void (*run)()) {
+void take_fault(Fault& fault, void (*run)()) {
+  fault_now = &fault;
+  std::thread unwinder([&fault] {
+    fault.happened.wait(false);
+    fault.frames = backtrace(fault.view, registers_of(*fault.at));
+    fault.through_signal = backtrace(fault.view, registers_of(fault.handler));
+    fault.unwound = true;
+    fault.unwound.notify_one();
+  });
   struct sigaction action {};
   struct sigaction old {};
   action.sa_sigaction = on_fault;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
-  sigaction(signal, &action, &old);
+  sigaction(SIGSEGV, &action, &old);
   if (sigsetjmp(after_fault, 1) == 0) run();
-  sigaction(signal, &old, nullptr);
+  sigaction(SIGSEGV, &old, nullptr);
+  unwinder.join();
 }
 
 int volatile* volatile unmapped = reinterpret_cast<int volatile*>(8);
@@ -143,25 +162,23 @@ OPTIMISED void fault_by_call(void*) {
 }
 
 TEST(Backtrace, OfAFaultAndThroughItsSignalFrame) {
-  Taken taken;
-  fault_taken = &taken;
-  with_handler(SIGSEGV, [] { chain_outer(fault_by_load, nullptr, 1); });
+  Fault fault;
+  take_fault(fault, [] { chain_outer(fault_by_load, nullptr, 1); });
   std::vector<std::string> const chain{"fault_by_load", "chain_inner", "chain_middle", "chain_outer"};
-  EXPECT_TRUE(contains_in_order(functions(taken.frames), chain));
-  EXPECT_EQ(functions(taken.frames)[0], "vmsrs::runtime::fault_by_load");
+  EXPECT_TRUE(contains_in_order(functions(fault.frames), chain));
+  EXPECT_EQ(functions(fault.frames)[0], "vmsrs::runtime::fault_by_load");
   std::vector<std::string> const longer{"on_fault", "fault_by_load", "chain_inner", "chain_middle", "chain_outer"};
-  EXPECT_TRUE(contains_in_order(functions(through_signal), longer))
-      << testing::PrintToString(functions(through_signal));
+  EXPECT_TRUE(contains_in_order(functions(fault.through_signal), longer))
+      << testing::PrintToString(functions(fault.through_signal));
 }
 
 TEST(Backtrace, AfterACallToGarbageTheCallerIsNext) {
-  Taken taken;
-  fault_taken = &taken;
-  with_handler(SIGSEGV, [] { chain_outer(fault_by_call, nullptr, 1); });
-  ASSERT_GE(taken.frames.size(), 4U);
-  EXPECT_EQ(taken.frames[0].ip, 0x10U);
-  EXPECT_EQ(taken.frames[0].module, "");
-  auto const names = functions(taken.frames);
+  Fault fault;
+  take_fault(fault, [] { chain_outer(fault_by_call, nullptr, 1); });
+  ASSERT_GE(fault.frames.size(), 4U);
+  EXPECT_EQ(fault.frames[0].ip, 0x10U);
+  EXPECT_EQ(fault.frames[0].module, "");
+  auto const names = functions(fault.frames);
   EXPECT_EQ(names[1], "vmsrs::runtime::fault_by_call");
   EXPECT_TRUE(contains_in_order(names, {"fault_by_call", "chain_inner", "chain_middle", "chain_outer"}));
 }
