@@ -21,6 +21,9 @@ constexpr int kPrivate = MAP_PRIVATE | MAP_ANONYMOUS;
 class ViewTest : public testing::Test {
  protected:
   void SetUp() override {
+#ifdef __SANITIZE_ADDRESS__
+    GTEST_SKIP() << "needs the guest's addresses, where AddressSanitizer has its shadow memory";
+#endif
     if (access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "needs /dev/kvm";
     vmm::install_safe_copy_handler();
     auto memory = vmm::AddressSpace::create({.window = 2ULL << 30});
