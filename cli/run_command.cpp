@@ -157,7 +157,7 @@ vmm::Result<void> preload_rescue(RunOptions const& options, std::vector<std::str
   constexpr std::string_view kName = "LD_PRELOAD=";
   for (std::string& entry : envp) {
     if (!entry.starts_with(kName)) continue;
-    entry = std::string(kName) + words + " " + entry.substr(kName.size());
+    entry.insert(kName.size(), words + " ");
     return {};
   }
   envp.push_back(std::string(kName) + words);
