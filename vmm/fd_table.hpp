@@ -50,8 +50,9 @@ class OpenFile {
   // numbers: host_fd() for the first number asked for, a duplicate for each other. Closed with the file, as the last
   // number's close() ends the file's place in a set. -errno: there is no fd left.
   [[nodiscard]] int epoll_fd(int fd);
-  // `thread` is about to ask whether the file is readable. Only a signalfd's answer depends on who asks.
-  virtual void asked_by(Thread& /*thread*/) {}
+  // `thread` is about to ask for `events` (POLLIN… or EPOLLIN…, which have the same values): what to ask the host fd
+  // for. Only a signalfd's answer depends on who asks, and its host fd has events that it never has.
+  virtual uint32_t asked_for(Thread& /*thread*/, uint32_t events) { return events; }
 
   // Set once by the calls that give the file a property which later calls must know.
   std::atomic<bool> record_locks{false};    // fcntl F_SETLK was used: a close() of any number drops them

@@ -36,7 +36,7 @@ int64_t do_ctl(Thread& thread, SyscallArgs const& args) {
   if (reads && !thread.memory().read(addr_arg(args, 3), event)) return -EFAULT;
   int const fd = file->epoll_fd(int_arg(args, 2));
   if (fd < 0) return fd;
-  file->asked_by(thread);
+  event.events = file->asked_for(thread, event.events);
   return host(SYS_epoll_ctl, set->host_fd(), int_arg(args, 1), fd, &event);
 }
 

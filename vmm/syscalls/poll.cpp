@@ -24,6 +24,10 @@ int64_t host_poll(Thread& thread, std::vector<pollfd>& polled, WaitTime& time, b
   return host_blocking(thread, SYS_ppoll, polled.data(), polled.size(), ready ? &none : time.pointer(), nullptr, 8);
 }
 
+short asked_for(OpenFile& file, Thread& thread, short events) {
+  return static_cast<short>(file.asked_for(thread, static_cast<uint16_t>(events)));
+}
+
 int64_t poll_fds(Thread& thread, GuestAddr at, uint64_t count, WaitTime& time) {
   if (count > thread.fds().limit()) return -EINVAL;
   uint64_t const bytes = count * sizeof(pollfd);
@@ -37,8 +41,9 @@ int64_t poll_fds(Thread& thread, GuestAddr at, uint64_t count, WaitTime& time) {
     if (guest[i].fd < 0) continue;
     files[i] = thread.fds().get(guest[i].fd);
     polled[i].fd = files[i] ? files[i]->host_fd() : -1;
-    if (files[i]) files[i]->asked_by(thread);
-    if (!files[i]) {
+    if (files[i]) {
+      polled[i].events = asked_for(*files[i], thread, guest[i].events);
+    } else {
       guest[i].revents = POLLNVAL;
       ++bad;
     }
@@ -124,8 +129,7 @@ int64_t select_fds(Thread& thread, int count, std::array<GuestAddr, 3> at, WaitT
     if (events == 0) continue;
     FileRef file = thread.fds().get(static_cast<int>(fd));
     if (!file) return -EBADF;
-    file->asked_by(thread);
-    polled.push_back({file->host_fd(), events, 0});
+    polled.push_back({file->host_fd(), asked_for(*file, thread, events), 0});
     files.push_back(std::move(file));
     numbers.push_back(fd);
   }

@@ -31,8 +31,9 @@ void SignalFd::set_mask(uint64_t mask) {
   signals_.watch(host_fd(), mask);
 }
 
-void SignalFd::asked_by(Thread& thread) {
+uint32_t SignalFd::asked_for(Thread& thread, uint32_t events) {
   signals_.watch_for(host_fd(), thread);
+  return events & ~static_cast<uint32_t>(POLLOUT | POLLWRNORM | POLLWRBAND);
 }
 
 namespace {
@@ -57,7 +58,7 @@ signalfd_siginfo to_record(PendingSignal const& signal) {
 int64_t SignalFd::read(Thread& thread, void* to, uint64_t size) {
   uint64_t const room = size / sizeof(signalfd_siginfo);
   if (room == 0) return -EINVAL;
-  asked_by(thread);
+  signals_.watch_for(host_fd(), thread);
   uint64_t count = 0;
   while (true) {
     while (count < room) {
