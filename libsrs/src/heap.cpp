@@ -96,6 +96,10 @@ void* allocate(size_t size, size_t alignment, bool zero) {
   if (t != nullptr && in_scope(t)) {
     uint64_t const usable = arena_block_size(block);
     note(t, SRS_REC_ALLOC, reinterpret_cast<uint64_t>(block), usable);
+    if (t->fresh_owner != t->slot->owner) {
+      for (Fresh& f : t->fresh) f = {0, 0};
+      t->fresh_owner = t->slot->owner;
+    }
     t->fresh[t->fresh_next++ % kMaxFresh] = {reinterpret_cast<uint64_t>(block), usable};
   }
   return block;

@@ -43,10 +43,13 @@ Range const* range_of(uint64_t address) {
   return nullptr;
 }
 
-// What the scope itself allocated nobody else can see: storing there must not make it keep a lock.
-bool in_fresh_block(Thread const* t, uint64_t address) {
+// What the scope itself allocated, under the owner that it still has, the abort frees whatever it holds; and nobody
+// else knows the block yet, as whoever gives a lock up has a new owner (`release`) or does not really (`hold`).
+bool in_fresh_block(Thread const* t, uint64_t address, uint64_t size) {
+  if (t->fresh_owner != t->slot->owner || t->slot->depth == 0) return false;
   for (Fresh const& f : t->fresh) {
-    if (address - f.begin < f.size) return true;
+    if (address - f.begin < f.size)
+      return size <= f.size - (address - f.begin) && t->slot->scopes[t->slot->depth - 1].isolation != SRS_TRACK;
   }
   return false;
 }
@@ -146,14 +149,12 @@ extern "C" int srs_watched_(void const* address) {
 extern "C" void srs_will_store_(uint64_t address, uint64_t size) {
   if (srs_monitor_ == 0 || restricted()) return;
   while (size > 0) {
+    Thread* const t = thread();
+    if (t == nullptr || in_fresh_block(t, address, size)) return;
     Range const* const range = range_of(address);
     if (range == nullptr) return;
     uint64_t const left = range->begin + range->size - address;
     uint64_t const end = address + (size < left ? size : left);
-    Thread* const t = thread();
-    if (t == nullptr) return;
-    bool const fresh = in_fresh_block(t, address);
-    uint64_t const before = stores_of(t);
     for (uint64_t word = address & ~UINT64_C(7); word < end; word += 8) {
       if (word >= address) word = skip_owned(word, end);
       if (word >= end) break;
@@ -162,7 +163,6 @@ extern "C" void srs_will_store_(uint64_t address, uint64_t size) {
       if (end - word < 8) mask &= UINT64_C(0xff) >> (8 - (end - word));
       log_before(t, word, mask);
     }
-    if (fresh) t->notes = t->notes + (stores_of(t) - before);
     size -= end - address;
     address = end;
   }

@@ -75,10 +75,7 @@ extern "C" void srs_scope_opened_(Run* run) {
   landing.owner = srs_owner(slot->index, slot->next_number);
   landing.check = srs_landing_check(&landing, slot->key);
   locks_begin(t);
-  if (run->depth == 0) {
-    slot_private(slot)->epoch = heap_epoch();
-    for (Fresh& f : t->fresh) f = {0, 0};
-  }
+  if (run->depth == 0) slot_private(slot)->epoch = heap_epoch();
   scope.outer = begin_owner(t, slot->scopes[run->depth].isolation);
   scope.bare = false;
   t->stores_renewed = stores_of(t);

@@ -30,7 +30,7 @@ struct DeferredFree {
   void* block;
   uint32_t depth;  // of the scope that freed it
 };
-// A block that the live scopes of a thread allocated. The latest of them are remembered.
+// A block that the thread's innermost scope allocated. The latest of them are remembered.
 struct Fresh {
   uint64_t begin;
   uint64_t size;
@@ -70,6 +70,7 @@ struct Thread {
 
   Fresh fresh[kMaxFresh];
   uint32_t fresh_next;
+  uint64_t fresh_owner;  // whose they are: no live owner's, and the table counts for nothing
 
   PodList<DeferredFree> deferred;
   PodList<Waiting> waiting;
