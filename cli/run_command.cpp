@@ -273,11 +273,17 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
   choice("--isolation", r.isolation,
          std::map<std::string, srs_isolation>{{"hold", SRS_HOLD}, {"release", SRS_RELEASE}, {"track", SRS_TRACK}},
          "hold (default): locks under which a request wrote are kept to its end; release; track");
+  // Not CLI11's own check for unsigned numbers: it takes -1 for the greatest of them.
+  CLI::Validator number = CLI::Range(uint64_t{0}, uint64_t{1'000'000'000});
+  number.description("");
   app.add_option("--sweep-after", r.sweep_after_ms, "milliseconds until what --restore=demand left over is put right")
+      ->check(number)
       ->capture_default_str();
   app.add_option("--run-budget", r.run_budget_ms, "--policy=run: milliseconds that a faulted request may go on")
+      ->check(number)
       ->capture_default_str();
   app.add_option("--run-faults", r.run_faults, "--policy=run: faults that it may go over, the first included")
+      ->check(number)
       ->capture_default_str();
   choice(
       "--rescue", r.rescue.on, std::map<std::string, bool>{{"off", false}, {"guarded", true}},
@@ -285,12 +291,15 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
       "which returns ECONNRESET, unless that is not safe");
   app.add_option("--rescue-adapter", options->rescue_adapter, "--rescue: a library that knows the server; preloaded");
   app.add_option("--rescue-loop", r.rescue.loop_faults, "--rescue: so many at one place within 10 s, and no more")
+      ->check(number)
       ->capture_default_str();
   app.add_option("--rescue-probe", r.rescue.probe_ms,
                  "--rescue: milliseconds in which the server must answer after a rescue; 0: it is not asked")
+      ->check(number)
       ->capture_default_str();
   app.add_flag("--restart", options->restart, "start the program anew when a signal ended it, a few times a minute");
   app.add_option("--strikes", r.rescue.strikes, "for experiments: so many faults that the monitor makes up")
+      ->check(number)
       ->group("Experiments");
   app.add_option("--strike-call", options->strike_call,
                  "at the end of this system call, of threads that serve a request")
@@ -299,6 +308,7 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
       ->check(CLI::PositiveNumber)
       ->group("Experiments");
   app.add_option("--strike-us", r.rescue.strike_every_us, "at random instructions, so many microseconds apart")
+      ->check(number)
       ->group("Experiments");
   app.add_option("--strike-seed", r.rescue.strike_seed, "of what is random")->group("Experiments");
   app.add_flag("!--no-undo", r.undo, "for experiments: a faulted request's stores stay")->group("Experiments");

@@ -264,6 +264,11 @@ TEST_F(RunCommand, WrongCommandLinesSayWhatIsWanted) {
   expect_error(run({"run", "--policy", "x", "--", program}), 2, {"--policy", "land", "unwind"});
   expect_error(run({"run", "--isolation", "x", "--", program}), 2, {"--isolation", "hold", "release", "track"});
   expect_error(run({"run", "--memory", "--", program}), 2, {"--memory"});
+  for (char const* const option :
+       {"--sweep-after", "--run-budget", "--run-faults", "--rescue-loop", "--rescue-probe"}) {
+    expect_error(run({"run", option, "-1", "--", program}), 2, {option, "-1", "not in range"});
+    expect_error(run({"run", option, "x", "--", program}), 2, {option});
+  }
   for (char const* size : {"1M", "3G", "128G", "17179869185G", "99999999999999999999999G", "-2G", "many", "2", "G"}) {
     expect_error(run({"run", std::string("--memory=") + size, "--", program}), 2, {"--memory", "G"});
   }
