@@ -63,6 +63,7 @@ T exchange(void* p, T value) {
 
 }  // namespace
 
+// NOLINTBEGIN(bugprone-macro-parentheses): types and parts of names
 #define OPERATION(T, size, name, native, logged, result)                          \
   extern "C" T srs_i__atomic_fetch_##name##_##size(void* p, T v, int) {           \
     if (!srs_watched_(p)) return native(static_cast<T*>(p), v, __ATOMIC_SEQ_CST); \
@@ -122,6 +123,7 @@ T exchange(void* p, T value) {
   extern "C" void srs_i__sync_lock_release_##size(void* p) {                                                        \
     srs_i__atomic_store_##size(p, 0, __ATOMIC_RELEASE);                                                             \
   }
+// NOLINTEND(bugprone-macro-parentheses)
 
 SIZE(uint8_t, 1)
 SIZE(uint16_t, 2)
