@@ -35,7 +35,7 @@ TEST_P(Pair, HoldKeepsTheOtherOutUntilTheFaultIsUndone) {
 TEST_P(Pair, ReleaseMakesTheFirstSectionFinalAndTheProgramGivesItBack) {
   for (int seed = 1; seed <= kSeeds; ++seed) {
     SCOPED_TRACE(seed);
-    Outcome const o = meet("release", seed, 4000);
+    Outcome const o = meet("release", seed, 1500);
     expect_exact(o, 1);
     EXPECT_TRUE(o.load["pair"]["met"].get<bool>()) << o.output;
     EXPECT_GE(o.load["pair"]["others_done"], 1) << o.output;
@@ -47,7 +47,7 @@ TEST_P(Pair, ReleaseMakesTheFirstSectionFinalAndTheProgramGivesItBack) {
 TEST_P(Pair, TrackLetsTheOtherByAndReportsItAsExposed) {
   for (int seed = 1; seed <= kSeeds; ++seed) {
     SCOPED_TRACE(seed);
-    Outcome const o = meet("track", seed, 4000);
+    Outcome const o = meet("track", seed, 1500);
     expect_served(o, 1);
     EXPECT_TRUE(o.load["pair"]["met"].get<bool>()) << o.output;
     EXPECT_GE(o.load["pair"]["others_done"], 1) << o.output;
