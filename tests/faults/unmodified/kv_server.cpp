@@ -43,6 +43,9 @@ long count = 0;
 struct Connection {
   int fd = -1;
   std::string in;
+  // epoll: whoever adds the file to a set holds it until epoll_ctl returns. Closed before that, it stays in the set,
+  // and its event would come once more; on Linux likewise.
+  std::atomic<bool> added{false};
 };
 
 #define NOINLINE __attribute__((noinline, noclone))
@@ -180,6 +183,7 @@ void by_events(int set) {
     for (int i = 0; i < n; ++i) {
       auto* const c = static_cast<Connection*>(events[i].data.ptr);
       if (serve(*c)) continue;
+      while (!c->added) std::this_thread::yield();
       close(c->fd);
       delete c;
     }
@@ -226,5 +230,6 @@ int main(int, char** argv) {
     event.events = EPOLLIN;
     event.data.ptr = c;
     epoll_ctl(sets[next % 2], EPOLL_CTL_ADD, fd, &event);
+    c->added = true;
   }
 }
