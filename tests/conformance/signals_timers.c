@@ -15,6 +15,8 @@
 
 static volatile int count, code, value, handler_tid;
 static volatile int thread_calls;
+static timer_t periodic;
+static volatile int overruns;  // the most of one signal of the periodic timer
 
 static void handler(int sig, siginfo_t* info, void* context) {
   (void)sig;
@@ -23,6 +25,10 @@ static void handler(int sig, siginfo_t* info, void* context) {
   code = info->si_code;
   value = info->si_code == SI_TIMER ? info->si_value.sival_int : 0;
   handler_tid = (int)syscall(SYS_gettid);
+  if (value == 77) {  // here, since the next signal would begin another count
+    int const now = timer_getoverrun(periodic);
+    overruns = now > overruns ? now : overruns;
+  }
 }
 
 static void on_thread(union sigval v) {
@@ -75,7 +81,7 @@ int main(void) {
   struct itimerval left, off;
   memset(&off, 0, sizeof off);
   setitimer(ITIMER_REAL, &off, &left);
-  printf("itimer: five in time %d, code %d, interval %ld\n", ms() - start >= 99 && ms() - start < 2000, code,
+  printf("itimer: five in time %d, code %d, interval %ld\n", ms() - start >= 99 && ms() - start < 10000, code,
          (long)left.it_interval.tv_usec);
   getitimer(ITIMER_REAL, &left);
   printf("off: %ld %ld\n", (long)left.it_value.tv_sec, (long)left.it_value.tv_usec);
@@ -98,32 +104,32 @@ int main(void) {
   setitimer(ITIMER_PROF, &off, NULL);
   printf("prof: came\n");
 
-  timer_t timer;
   struct sigevent event;
   memset(&event, 0, sizeof event);
   event.sigev_notify = SIGEV_SIGNAL;
   event.sigev_signo = SIGUSR1;
   event.sigev_value.sival_int = 77;
-  if (timer_create(CLOCK_MONOTONIC, &event, &timer) != 0) perror("timer_create");
+  if (timer_create(CLOCK_MONOTONIC, &event, &periodic) != 0) perror("timer_create");
   struct itimerspec spec = {.it_interval = {0, 5000000}, .it_value = {0, 5000000}}, was;
   sigset_t usr1, old;
   sigemptyset(&usr1);
   sigaddset(&usr1, SIGUSR1);
   sigprocmask(SIG_BLOCK, &usr1, &old);
   count = 0;
-  timer_settime(timer, 0, &spec, NULL);
+  timer_settime(periodic, 0, &spec, NULL);
   usleep(60000);
   sigprocmask(SIG_SETMASK, &old, NULL);
-  int const overruns = timer_getoverrun(timer);
+  // Who sends the monitor's signals may get its processor later; what it counted is then told by a later one.
+  for (start = ms(); overruns < 3 && ms() - start < 10000;) usleep(1000);
   printf("timer: code %d value %d, one signal for many %d\n", code, value, count >= 1 && overruns >= 3);
   memset(&spec, 0, sizeof spec);
-  timer_settime(timer, 0, &spec, &was);
+  timer_settime(periodic, 0, &spec, &was);
   printf("period was %ld\n", was.it_interval.tv_nsec);
-  timer_gettime(timer, &was);
+  timer_gettime(periodic, &was);
   printf("stopped: %ld %ld\n", (long)was.it_value.tv_sec, was.it_value.tv_nsec);
   clock_gettime(CLOCK_REALTIME, &spec.it_value);
-  printf("delete: %d\n", timer_delete(timer));
-  printf("gone: %d\n", fails(syscall(SYS_timer_gettime, (int)(long)timer + 1000, &was), EINVAL));
+  printf("delete: %d\n", timer_delete(periodic));
+  printf("gone: %d\n", fails(syscall(SYS_timer_gettime, (int)(long)periodic + 1000, &was), EINVAL));
 
   timer_t cpu;
   event.sigev_value.sival_int = 78;
