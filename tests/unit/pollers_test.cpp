@@ -54,10 +54,6 @@ class Machine {
   Machine(Machine const&) = delete;
   Machine& operator=(Machine const&) = delete;
 
-  void bind(Pollers& pollers, unsigned seat, PostableCalls const& calls) {
-    write_stub(stub(seat), false, calls);
-    pollers.seat(seat).bind(mailbox(seat));
-  }
   [[nodiscard]] std::byte* stub(unsigned seat) const { return base_ + size_t{seat} * MB_STRIDE; }
   [[nodiscard]] Mailbox& mailbox(unsigned seat) const { return *reinterpret_cast<Mailbox*>(stub(seat) + MB_DISTANCE); }
 
@@ -65,13 +61,34 @@ class Machine {
   std::byte* base_ = nullptr;
 };
 
-// A guest thread's host thread: makes one call through a stub, and settles it as GuestThread does.
-struct Guest {
-  Machine& machine;
-  Pollers& pollers;
-  unsigned seat;
-  CallServer& server;
-  bool direct = false;
+PostableCalls some_calls() {
+  PostableCalls calls;
+  calls.set(7);
+  calls.set(STUB_HYPERCALLS + 3);
+  return calls;
+}
+
+// The pollers of a machine's seats.
+struct Monitor {
+  explicit Monitor(int count) : pollers(count, 64, stats) {}
+
+  Machine machine;
+  Stats stats;
+  Pollers pollers;  // stops before the mailboxes go
+};
+
+// A guest thread's host thread: makes one call through its seat's stub, and settles it as GuestThread does.
+class Guest {
+ public:
+  Guest(Monitor& monitor, unsigned seat, CallServer& server, bool direct = false)
+      : stub_(monitor.machine.stub(seat)),
+        pollers_(monitor.pollers),
+        seat_(pollers_.seat(seat)),
+        server_(server),
+        direct_(direct) {
+    write_stub(stub_, false, some_calls());
+    seat_.bind(monitor.machine.mailbox(seat));
+  }
 
   struct Made {
     PostFate fate = PostFate::kNotMade;
@@ -79,10 +96,10 @@ struct Guest {
     bool exited = false;
   };
   Made call(uint64_t nr, uint64_t first = 0, uint64_t last = 0) {
-    pollers.enter(pollers.seat(seat), server);
+    pollers_.enter(seat_, server_);
     t_left.out = false;
     uint64_t rax = nr;
-    std::byte* const entry = machine.stub(seat) + (direct ? STUB_DIRECT : 0);
+    std::byte* const entry = stub_ + (direct_ ? STUB_DIRECT : 0);
     register uint64_t r9 asm("r9") = last;
     register std::byte* target asm("rbx") = entry;
     asm volatile(
@@ -93,12 +110,12 @@ struct Guest {
         : "+a"(rax)
         : "D"(first), "r"(r9), "r"(target)
         : "rcx", "r11", "memory", "cc");
-    pollers.leave(pollers.seat(seat));
+    pollers_.leave(seat_);
     if (!t_left.out) return {PostFate::kAnswered, static_cast<int64_t>(rax), false};
-    StubPlace const place = stub_place(t_left.rip - reinterpret_cast<uint64_t>(machine.stub(seat)));
-    PostFate const fate = pollers.settle(pollers.seat(seat), place, t_left.r11);
-    if (fate == PostFate::kAnswered) return {fate, pollers.seat(seat).result(), true};
-    if (place <= StubPlace::kNotPosted) pollers.note_exit(pollers.seat(seat));
+    StubPlace const place = stub_place(t_left.rip - reinterpret_cast<uint64_t>(stub_));
+    PostFate const fate = pollers_.settle(seat_, place, t_left.r11);
+    if (fate == PostFate::kAnswered) return {fate, seat_.result(), true};
+    if (place <= StubPlace::kNotPosted) pollers_.note_exit(seat_);
     return {fate, 0, true};
   }
   // Until the pollers are awake and a call was answered.
@@ -108,6 +125,13 @@ struct Guest {
     }
     return false;
   }
+
+ private:
+  std::byte* stub_;
+  Pollers& pollers_;
+  Seat& seat_;
+  CallServer& server_;
+  bool direct_;
 };
 
 class Adder final : public CallServer {
@@ -119,21 +143,11 @@ class Adder final : public CallServer {
   std::atomic<int> served_{0};
 };
 
-PostableCalls some_calls() {
-  PostableCalls calls;
-  calls.set(7);
-  calls.set(STUB_HYPERCALLS + 3);
-  return calls;
-}
-
 TEST(Pollers, AnswerWithoutAnExit) {
   for (bool const direct : {false, true}) {
-    Machine machine;
-    Stats stats;
-    Pollers pollers(1, 64, stats);
-    machine.bind(pollers, 5, some_calls());
+    Monitor monitor(1);
     Adder adder;
-    Guest guest{machine, pollers, 5, adder, direct};
+    Guest guest(monitor, 5, adder, direct);
     ASSERT_TRUE(guest.warm_up(7));
     int answered = 0;  // a poller without a processor answers nobody: it is waited for
     auto const until = std::chrono::steady_clock::now() + std::chrono::seconds(60);
@@ -144,17 +158,14 @@ TEST(Pollers, AnswerWithoutAnExit) {
       answered += made.exited ? 0 : 1;
     }
     EXPECT_GT(answered, 1000) << (direct ? "direct" : "by syscall");
-    EXPECT_EQ(stats.mailbox_damaged.load(), 0U);
+    EXPECT_EQ(monitor.stats.mailbox_damaged.load(), 0U);
   }
 }
 
 TEST(Pollers, CallsThatAreNotListedLeave) {
-  Machine machine;
-  Stats stats;
-  Pollers pollers(1, 64, stats);
-  machine.bind(pollers, 0, some_calls());
+  Monitor monitor(1);
   Adder adder;
-  Guest guest{machine, pollers, 0, adder};
+  Guest guest(monitor, 0, adder);
   ASSERT_TRUE(guest.warm_up(7));
   adder.served_ = 0;
   for (uint64_t const nr :
@@ -176,11 +187,8 @@ TEST(Pollers, AnAnswerThatTheGuestMayNotSeeIsTakenOutside) {
     }
     int served = 0;
   } leaver;
-  Machine machine;
-  Stats stats;
-  Pollers pollers(1, 64, stats);
-  machine.bind(pollers, 0, some_calls());
-  Guest guest{machine, pollers, 0, leaver};
+  Monitor monitor(1);
+  Guest guest(monitor, 0, leaver);
   int taken = 0;
   auto const until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   for (uint64_t i = 0; taken <= 100 && std::chrono::steady_clock::now() < until; ++i) {
@@ -196,16 +204,13 @@ TEST(Pollers, AnAnswerThatTheGuestMayNotSeeIsTakenOutside) {
 }
 
 TEST(Pollers, ADamagedMailboxIsFoundAndTheCallIsMadeByExit) {
-  Machine machine;
-  Stats stats;
-  Pollers pollers(1, 64, stats);
-  machine.bind(pollers, 0, some_calls());
+  Monitor monitor(1);
   Adder adder;
-  Guest guest{machine, pollers, 0, adder};
+  Guest guest(monitor, 0, adder);
   ASSERT_TRUE(guest.warm_up(7));
   std::atomic<bool> stop{false};
   std::thread vandal([&] {
-    Mailbox& box = machine.mailbox(0);
+    Mailbox& box = monitor.machine.mailbox(0);
     for (uint64_t n = 1; !stop; ++n) {
       box.words[n % 7].store(n * 0x9e3779b97f4a7c15ULL, std::memory_order_relaxed);
       if (n % 64 == 0) box.posted.fetch_add(1 + n % 3, std::memory_order_relaxed);
@@ -217,13 +222,13 @@ TEST(Pollers, ADamagedMailboxIsFoundAndTheCallIsMadeByExit) {
   uint64_t calls = 0;
   int answered = 0;
   adder.served_ = 0;
-  for (; stats.mailbox_damaged.load() < 20 && std::chrono::steady_clock::now() < until; ++calls) {
+  for (; monitor.stats.mailbox_damaged.load() < 20 && std::chrono::steady_clock::now() < until; ++calls) {
     auto const made = guest.call(7, calls, 5);
     answered += made.fate == PostFate::kAnswered ? 1 : 0;
   }
   stop = true;
   vandal.join();
-  EXPECT_GE(stats.mailbox_damaged.load(), 20U) << calls << " calls";
+  EXPECT_GE(monitor.stats.mailbox_damaged.load(), 20U) << calls << " calls";
   EXPECT_LE(answered, adder.served_.load()) << "an answer that nobody gave";
   // In order again afterwards.
   ASSERT_TRUE(guest.warm_up(7));
@@ -247,37 +252,30 @@ TEST(Pollers, OneThatIsStuckIsReplaced) {
     }
     std::atomic<bool> go{false};
   } stuck;
-  Machine machine;
-  Stats stats;
-  Pollers pollers(1, 64, stats);
-  machine.bind(pollers, 0, some_calls());
-  machine.bind(pollers, 1, some_calls());
+  Monitor monitor(1);
   Adder adder;
-  Guest healthy{machine, pollers, 1, adder};
+  Guest held(monitor, 0, stuck);
+  Guest healthy(monitor, 1, adder);
   ASSERT_TRUE(healthy.warm_up(7));
   std::thread other([&] {
-    Guest guest{machine, pollers, 0, stuck};
-    while (guest.call(7).fate != PostFate::kAnswered) {
+    while (held.call(7).fate != PostFate::kAnswered) {
     }
   });
   auto const until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (stats.pollers_replaced.load() == 0 && std::chrono::steady_clock::now() < until) healthy.call(7, 1, 1);
-  EXPECT_GE(stats.pollers_replaced.load(), 1U);
+  while (monitor.stats.pollers_replaced.load() == 0 && std::chrono::steady_clock::now() < until) healthy.call(7, 1, 1);
+  EXPECT_GE(monitor.stats.pollers_replaced.load(), 1U);
   EXPECT_TRUE(healthy.warm_up(7)) << "the new one serves";
   stuck.go = true;
   other.join();
 }
 
 TEST(Pollers, AnIdleGuestCostsNothing) {
-  Machine machine;
-  Stats stats;
-  Pollers pollers(Pollers::kAuto, 64, stats);
-  machine.bind(pollers, 0, some_calls());
+  Monitor monitor(Pollers::kAuto);
   Adder adder;
-  Guest guest{machine, pollers, 0, adder};
+  Guest guest(monitor, 0, adder);
   guest.warm_up(7);
-  for (int i = 0; i < 2000 && pollers.active(); ++i) std::this_thread::sleep_for(milliseconds(1));
-  EXPECT_FALSE(pollers.active());
+  for (int i = 0; i < 2000 && monitor.pollers.active(); ++i) std::this_thread::sleep_for(milliseconds(1));
+  EXPECT_FALSE(monitor.pollers.active());
   tms before{}, after{};
   times(&before);
   std::this_thread::sleep_for(milliseconds(300));
@@ -286,14 +284,11 @@ TEST(Pollers, AnIdleGuestCostsNothing) {
 }
 
 TEST(Pollers, NoneMeansNone) {
-  Machine machine;
-  Stats stats;
-  Pollers pollers(0, 64, stats);
-  machine.bind(pollers, 0, some_calls());
+  Monitor monitor(0);
   Adder adder;
-  Guest guest{machine, pollers, 0, adder};
+  Guest guest(monitor, 0, adder);
   for (int i = 0; i < 200; ++i) EXPECT_EQ(guest.call(7).fate, PostFate::kNotMade);
-  EXPECT_EQ(stats.pollers_started.load(), 0U);
+  EXPECT_EQ(monitor.stats.pollers_started.load(), 0U);
   EXPECT_EQ(adder.served_.load(), 0);
 }
 
