@@ -36,24 +36,32 @@ mysql_shim_pass_:
         .cfi_endproc
         .size   mysql_shim_pass_, .-mysql_shim_pass_
 
-        .globl  dlsym
-        .type   dlsym, @function
-        .p2align 4
-dlsym:
-        .cfi_startproc
+/* The two arguments of dlsym and dlopen, across a call; the stack is aligned for it. */
+        .macro  save_arguments
         pushq   %rdi
         .cfi_adjust_cfa_offset 8
         pushq   %rsi
         .cfi_adjust_cfa_offset 8
         subq    $8, %rsp
         .cfi_adjust_cfa_offset 8
-        call    mysql_shim_find_        /* the thunk of a UDF, or null */
+        .endm
+        .macro  restore_arguments
         addq    $8, %rsp
         .cfi_adjust_cfa_offset -8
         popq    %rsi
         .cfi_adjust_cfa_offset -8
         popq    %rdi
         .cfi_adjust_cfa_offset -8
+        .endm
+
+        .globl  dlsym
+        .type   dlsym, @function
+        .p2align 4
+dlsym:
+        .cfi_startproc
+        save_arguments
+        call    mysql_shim_find_        /* the thunk of a UDF, or null */
+        restore_arguments
         testq   %rax, %rax
         jz      1f
         ret
@@ -66,20 +74,10 @@ dlsym:
         .p2align 4
 dlopen:
         .cfi_startproc
-        pushq   %rdi
-        .cfi_adjust_cfa_offset 8
-        pushq   %rsi
-        .cfi_adjust_cfa_offset 8
-        movq    16(%rsp), %rdx          /* who called */
-        subq    $8, %rsp
-        .cfi_adjust_cfa_offset 8
+        save_arguments
+        movq    24(%rsp), %rdx          /* who called */
         call    mysql_shim_open_        /* the handle of a library that MariaDB itself wants, or null */
-        addq    $8, %rsp
-        .cfi_adjust_cfa_offset -8
-        popq    %rsi
-        .cfi_adjust_cfa_offset -8
-        popq    %rdi
-        .cfi_adjust_cfa_offset -8
+        restore_arguments
         testq   %rax, %rax
         jz      1f
         ret
