@@ -5,6 +5,16 @@
  */
         .text
 
+        .macro  load_landing    /* from the record at rdi: all of it but rip */
+        movq    8(%rdi), %rsp
+        movq    16(%rdi), %rbx
+        movq    24(%rdi), %rbp
+        movq    32(%rdi), %r12
+        movq    40(%rdi), %r13
+        movq    48(%rdi), %r14
+        movq    56(%rdi), %r15
+        .endm
+
 /* int srs_run_scope_(struct Run*): 0 when fn returned; 1 when the scope landed. slot->critical is raised while the
  * thread is between the two stacks, so that an abort from outside never finds the caller's frames on top. */
         .globl  srs_run_scope_
@@ -84,13 +94,7 @@ srs_landing_pad_:
 srs_land_:
         .cfi_startproc
         .cfi_undefined %rip
-        movq    8(%rdi), %rsp
-        movq    16(%rdi), %rbx
-        movq    24(%rdi), %rbp
-        movq    32(%rdi), %r12
-        movq    40(%rdi), %r13
-        movq    48(%rdi), %r14
-        movq    56(%rdi), %r15
+        load_landing
         movq    %rsi, %rdi
         jmp     srs_landing_pad_
         .cfi_endproc
@@ -104,13 +108,7 @@ srs_land_:
 srs_leave_:
         .cfi_startproc
         .cfi_undefined %rip
-        movq    8(%rdi), %rsp
-        movq    16(%rdi), %rbx
-        movq    24(%rdi), %rbp
-        movq    32(%rdi), %r12
-        movq    40(%rdi), %r13
-        movq    48(%rdi), %r14
-        movq    56(%rdi), %r15
+        load_landing
         xorl    %eax, %eax
         jmp     *0(%rdi)
         .cfi_endproc
@@ -125,13 +123,7 @@ srs_leave_:
 srs_unwind_from_:
         .cfi_startproc
         .cfi_undefined %rip
-        movq    8(%rdi), %rsp
-        movq    16(%rdi), %rbx
-        movq    24(%rdi), %rbp
-        movq    32(%rdi), %r12
-        movq    40(%rdi), %r13
-        movq    48(%rdi), %r14
-        movq    56(%rdi), %r15
+        load_landing
         pushq   0(%rdi)
         movq    %rsi, %rdi
         jmp     srs_unwind_here_
