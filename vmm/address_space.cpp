@@ -386,7 +386,7 @@ int64_t AddressSpace::munmap(GuestAddr addr, uint64_t size) {
   if (!in_windows(addr.value, addr.value + size)) return -EINVAL;
   std::unique_lock lock(mutex_);
   if (locked_area(addr.value, addr.value + size)) return -EPERM;
-  return drop(addr.value, addr.value + size) ? 0 : -ENOMEM;
+  return drop(addr.value - padding_before(addr.value), addr.value + size) ? 0 : -ENOMEM;
 }
 
 int64_t AddressSpace::mprotect(GuestAddr addr, uint64_t size, int prot) {

@@ -168,6 +168,7 @@ class AddressSpace {
   void mark_away(uint64_t start, uint64_t end);
   int64_t place(uint64_t start, uint64_t size, int prot, int flags, int host_fd, uint64_t offset, std::string name);
   static uint64_t text_padding(uint64_t text);
+  [[nodiscard]] uint64_t padding_before(uint64_t start) const;
   static bool wants_huge_text(uint64_t text);
   [[nodiscard]] uint64_t place_for_text(uint64_t hint, uint64_t size, uint64_t text) const;
   int64_t map_text(uint64_t hint, uint64_t size, int prot, int flags, int host_fd, std::string name, uint64_t text);

@@ -17,6 +17,7 @@ namespace {
 
 // What may be wasted so that the last huge page of a text is one.
 constexpr uint64_t kMostPadding = 512 << 10;
+constexpr char const* kPadding = "[padding]";
 
 uint64_t huge_up(uint64_t addr) {
   return (addr + kHugePage - 1) & ~(kHugePage - 1);
@@ -57,7 +58,7 @@ int64_t AddressSpace::map_text(uint64_t hint, uint64_t size, int prot, int flags
   if (::mprotect(at(from), to - from, PROT_READ | PROT_WRITE) != 0) return -ENOMEM;
   populate({GuestAddr(from), to - from});
   if (padding != 0) {
-    vmas_.emplace(start, Vma{GuestAddr(start), GuestAddr(file), PROT_READ, Backing::kMemfd, "[padding]", 0, false, {}});
+    vmas_.emplace(start, Vma{GuestAddr(start), GuestAddr(file), PROT_READ, Backing::kMemfd, kPadding, 0, false, {}});
     free_around(start).remove(start, file);
   }
   int64_t const placed = place(file, size, prot, flags, host_fd, 0, std::move(name));
@@ -74,6 +75,14 @@ int64_t AddressSpace::map_text(uint64_t hint, uint64_t size, int prot, int flags
   split_at(to);
   for (auto it = vmas_.lower_bound(from); it != vmas_.end() && it->first < to; ++it) it->second.advised = true;
   return placed;
+}
+
+// The padding that goes with the file at `start`, when that is unmapped.
+uint64_t AddressSpace::padding_before(uint64_t start) const {
+  auto const it = vmas_.lower_bound(start);
+  if (it == vmas_.begin()) return 0;
+  Vma const& vma = std::prev(it)->second;
+  return vma.end.value == start && vma.name == kPadding ? vma.end - vma.start : 0;
 }
 
 // Whether [start, start + size) already holds these bytes of the file, never written since they were mapped.

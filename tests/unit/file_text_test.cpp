@@ -70,8 +70,7 @@ class FileText : public testing::Test {
 };
 
 TEST_F(FileText, EndsWithAHugePageAndHoldsTheFile) {
-  for (uint64_t const text : {kSize, vmm::kHugePage, vmm::kHugePage + 5 * kPage,
-                              vmm::kHugePage - 512 * 1024}) {
+  for (uint64_t const text : {kSize, vmm::kHugePage, vmm::kHugePage + 5 * kPage, vmm::kHugePage - 512 * 1024}) {
     uint64_t const at = map(text);
     ASSERT_EQ(at % kPage, 0U);
     EXPECT_EQ((at + text) % vmm::kHugePage, 0U) << text;
@@ -141,6 +140,18 @@ TEST_F(FileText, WhatIsUnmappedLeavesNoAdviceAndNoBytes) {
   ASSERT_EQ(static_cast<uint64_t>(again), at);
   EXPECT_EQ(smaps(at, "VmFlags:").find(" hg "), std::string::npos);
   for (uint64_t a = at; a < at + kSize / 4; a += 8) ASSERT_EQ(*reinterpret_cast<uint64_t*>(a), 0U);
+}
+
+// As a program that loads and unloads a library for ever.
+TEST_F(FileText, ItsPaddingGoesWithIt) {
+  uint64_t const before = space->mapped_bytes(), text = vmm::kHugePage - 100 * kPage, first = map(text);
+  EXPECT_EQ(space->mapped_bytes(), before + kSize + 100 * kPage);
+  for (int i = 0; i < 20; ++i) {
+    uint64_t const at = i == 0 ? first : map(text);
+    ASSERT_EQ(at, first);
+    ASSERT_EQ(space->munmap(GuestAddr(at), kSize), 0);
+    EXPECT_EQ(space->mapped_bytes(), before);
+  }
 }
 
 }  // namespace
