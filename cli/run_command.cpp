@@ -183,7 +183,11 @@ int run(RunOptions const& options) {
     std::erase_if(config.program.envp, [name](std::string const& other) { return other.starts_with(name); });
     config.program.envp.push_back(entry);
   }
-  if (options.recovery_options.rescue.on) {
+  runtime::RescueOptions const& rescue = options.recovery_options.rescue;
+  if (!rescue.on && (rescue.strikes != 0 || !options.rescue_adapter.empty())) {
+    return fail({vmm::Errc::kBadOption, "--strikes and --rescue-adapter need --rescue=guarded", 0});
+  }
+  if (rescue.on) {
     if (!options.recovery_options.recovery) {
       return fail({vmm::Errc::kBadOption, "--rescue=guarded needs --recovery=on", 0});
     }

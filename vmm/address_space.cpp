@@ -338,7 +338,7 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
     vma.advised = true;
     advise_host(start, start + size, MADV_HUGEPAGE);
     // What is before the first huge page and after the last.
-    uint64_t const end = start + size, first = std::min(end, (start + kHugePage - 1) & ~(kHugePage - 1));
+    uint64_t const end = start + size, first = std::min(end, huge_up(start));
     populate({GuestAddr(start), first - start});
     if (uint64_t const last = end & ~(kHugePage - 1); last >= first) populate({GuestAddr(last), end - last});
   }
@@ -471,7 +471,6 @@ int64_t AddressSpace::brk(GuestAddr addr) {
     if (place(old_end, new_end - old_end, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, "[heap]") < 0) {
       return now;
     }
-    if (new_end - old_end <= kAhead) populate({GuestAddr(old_end), new_end - old_end});
   } else if (new_end < old_end && !drop(new_end, old_end)) {
     return now;
   }

@@ -19,10 +19,6 @@ namespace {
 constexpr uint64_t kMostPadding = 512 << 10;
 constexpr char const* kPadding = "[padding]";
 
-uint64_t huge_up(uint64_t addr) {
-  return (addr + kHugePage - 1) & ~(kHugePage - 1);
-}
-
 }  // namespace
 
 // Readable zeros before the text, so that it fills whole huge pages up to its end; 0: it would take too much of them.

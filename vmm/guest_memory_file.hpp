@@ -12,6 +12,9 @@
 namespace vmm {
 
 inline constexpr uint64_t kHugePage = 2 << 20;
+constexpr uint64_t huge_up(uint64_t addr) {
+  return (addr + kHugePage - 1) & ~(kHugePage - 1);
+}
 
 // `size` bytes that read as zeros and lie in no directory. Where no tmpfs can be had, a memfd: the same, but slower. To
 // be called before the monitor has threads (it may fork).

@@ -264,6 +264,8 @@ TEST_F(RunCommand, WrongCommandLinesSayWhatIsWanted) {
   expect_error(run({"run", "--policy", "x", "--", program}), 2, {"--policy", "land", "unwind"});
   expect_error(run({"run", "--isolation", "x", "--", program}), 2, {"--isolation", "hold", "release", "track"});
   expect_error(run({"run", "--memory", "--", program}), 2, {"--memory"});
+  expect_error(run({"run", "--strikes", "1", "--", program}), 2, {"--strikes", "--rescue=guarded"});
+  expect_error(run({"run", "--rescue-adapter", "x.so", "--", program}), 2, {"--rescue-adapter", "--rescue=guarded"});
   for (char const* const option :
        {"--sweep-after", "--run-budget", "--run-faults", "--rescue-loop", "--rescue-probe"}) {
     expect_error(run({"run", option, "-1", "--", program}), 2, {option, "-1", "not in range"});
