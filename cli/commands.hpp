@@ -18,6 +18,7 @@ using Command = std::function<int()>;
 
 // `after_dashes`: what followed "--" on the command line.
 Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes);
+Command add_predict(CLI::App& app);
 Command add_syscalls(CLI::App& app);
 
 }  // namespace vmsrs::cli

@@ -1,7 +1,11 @@
 // bookstore: a multi-user HTTP server to put under the monitor, and to break.
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <map>
 
 #include "examples/bookstore/service.hpp"
@@ -54,12 +58,20 @@ int main(int argc, char** argv) {
   app.add_option("--isolation", options.isolation, "of every scope; default: as the monitor was told")
       ->transform(CLI::Transformer(isolations))
       ->type_name("hold|release|track|default");
+  std::string journal;
+  app.add_option("--journal", journal,
+                 "--answer after: append each order to this file, and sync it, before it is answered");
   try {
     app.parse(argc, argv);
   } catch (CLI::ParseError const& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
 
+  if (!journal.empty() &&
+      (options.journal = open(journal.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644)) < 0) {
+    std::fprintf(stderr, "bookstore: --journal %s: %s\n", journal.c_str(), std::strerror(errno));
+    return 1;
+  }
   try {
     HttpServer http(options.threads);
     Service const service(options, http);

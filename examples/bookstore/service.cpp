@@ -1,5 +1,7 @@
 #include "examples/bookstore/service.hpp"
 
+#include <unistd.h>
+
 #include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
@@ -72,6 +74,13 @@ json last_fault() {
   if (srs_last_fault(&info) == 0) return nullptr;
   info.what[sizeof info.what - 1] = '\0';
   return {{"kind", info.kind}, {"signal", info.signal}, {"what", info.what}};
+}
+
+// Outside the scope: the order stands whatever becomes of this.
+bool write_journal(int fd, Order const& order) {
+  if (fd < 0) return true;
+  std::string const line = json(order).dump() + '\n';
+  return write(fd, line.data(), line.size()) == static_cast<ssize_t>(line.size()) && fdatasync(fd) == 0;
 }
 
 }  // namespace
@@ -294,6 +303,7 @@ void Service::post_buy(Request const& req, Response& res) {
 
   switch (receipt.outcome) {
     case Outcome::bought:
+      if (!write_journal(options_.journal, receipt.order)) return refuse(res, 500, "the journal cannot be written");
       say(res, 200, receipt.order);
       break;
     case Outcome::conflict:

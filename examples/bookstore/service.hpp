@@ -32,6 +32,7 @@ struct ServiceOptions {
   std::uint64_t hang_deadline_ms = 200;  // of a scope whose injected fault is a hang
   Answer answer = Answer::after;
   int isolation = SRS_DEFAULT;  // enum srs_isolation, or as the monitor was told
+  int journal = -1;             // a file to which each order is appended and synced before its answer; -1: none
 };
 
 class Service {

@@ -1,0 +1,44 @@
+// Samples what a process uses, from outside: for a guest, its monitor's process.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <optional>
+
+#include "runtime/predict/recording.hpp"
+
+namespace vmsrs::predict {
+
+// CPU time is that of the process's CPU clock (nanoseconds; /proc/PID/stat counts in ticks of 10 ms), memory that of
+// /proc/PID/statm, network the sum over the interfaces of /proc/PID/net/dev, disk /proc/PID/io's read_bytes and
+// write_bytes. Network is counted by namespace, not by process: run the guest in one of its own, as a VM has an
+// interface of its own. On loopback each byte counts twice, once sent and once received.
+//
+// Not thread-safe. The files stay open, so a new process with the same id is not mistaken for the old one.
+class MetricsSampler {
+ public:
+  // Fails if there is no such process, or it is somebody else's (/proc/PID/io).
+  static Result<MetricsSampler> open(pid_t pid);
+  MetricsSampler(MetricsSampler&& other) noexcept;
+  MetricsSampler& operator=(MetricsSampler&&) = delete;
+  ~MetricsSampler();
+
+  // Since the sample before (the first: since open), without labels; nothing once the process is gone.
+  Result<std::optional<Sample>> sample();
+
+ private:
+  struct Counters {
+    double time = 0, cpu = 0, network = 0, disk = 0;  // seconds, seconds, bytes, bytes
+    double memory = 0;                                // bytes, now
+  };
+  MetricsSampler() = default;
+  Result<std::optional<Counters>> read_counters();
+
+  pid_t pid_ = 0;
+  clockid_t clock_ = 0;
+  std::array<int, 3> files_{-1, -1, -1};  // statm, net/dev, io
+  Counters last_;
+};
+
+}  // namespace vmsrs::predict
