@@ -337,8 +337,9 @@ void GuestThread::on_denied() {
   // The instruction may have been put right meanwhile by another thread (mprotect, a page back): try again, a few
   // times.
   if (!explained && readable != 0) {
-    denied_again_ = denied_rip_ == regs_.rip ? denied_again_ + 1 : 0;
-    denied_rip_ = regs_.rip;
+    // With the same registers: a loop over pages that come back just now gets on all the time.
+    denied_again_ = denied_at_ == regs_ ? denied_again_ + 1 : 0;
+    denied_at_ = regs_;
     if (denied_again_ < 100) return;
   }
   denied_again_ = 0;

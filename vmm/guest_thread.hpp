@@ -57,7 +57,7 @@ class GuestThread final : public Thread, private CallServer {
   bool site_due_ = false;  // a poller found the present call's site often used
   bool finished_ = false;
   unsigned denied_again_ = 0;  // the same access denied in a row, with nothing to explain it
-  uint64_t denied_rip_ = 0;
+  Registers denied_at_;
 };
 
 }  // namespace vmm

@@ -13,6 +13,8 @@ struct Registers {
   uint64_t r12 = 0, r13 = 0, r14 = 0, r15 = 0;
   uint64_t rip = 0, rflags = 0x202;
   uint64_t fs_base = 0, gs_base = 0;
+
+  bool operator==(Registers const&) const = default;
 };
 
 }  // namespace vmm

@@ -103,6 +103,16 @@ TEST_F(Scenario, WordsComeBackInSeveralWays) {
   EXPECT_EQ(o.faults[0]["by_sweep"], 1);
 }
 
+// One instruction meets page after page, each of which the sweep may have put back a moment before.
+TEST_F(Scenario, ManyPagesComeBackToOneLoopWhileTheSweepRuns) {
+  Outcome const o = run_well("--restore demand --sweep-after 1", "pages 400");
+  EXPECT_EQ(o.faults.size(), 400U);
+  EXPECT_EQ(o.summary["uncontained"], 0);
+  EXPECT_EQ(sum(o.faults, "by_trap") + sum(o.faults, "by_sweep"), 19200U);
+  EXPECT_GT(sum(o.faults, "by_trap"), 0U);
+  EXPECT_GT(sum(o.faults, "by_sweep"), 0U);
+}
+
 TEST_F(Scenario, WordsComeBackAtOnce) {
   for (char const* options : {"--restore eager", "--restore auto"}) {
     Outcome const o = run_well(options, "restore several");
