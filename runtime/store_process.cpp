@@ -1,6 +1,7 @@
 #include "runtime/store_process.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -250,10 +251,43 @@ void send_start(int socket, Code code, std::string const& message) {
 
 }  // namespace
 
+namespace {
+
+// Rings are drained before they are full, so that no guest thread has to leave for it: once one did ask, all are looked
+// at from time to time, as often as they fill; when they no longer do, nobody looks.
+class Watch {
+ public:
+  void begin() {
+    if (wait_us_ == 0) wait_us_ = kFirst;
+  }
+  // Until there is something to read.
+  void between_requests(Store& store, int socket) {
+    while (wait_us_ != 0) {
+      pollfd readable{socket, POLLIN, 0};
+      timespec const wait{0, static_cast<long>(wait_us_) * 1000};
+      if (ppoll(&readable, 1, &wait, nullptr) != 0) return;
+      uint64_t const fullest = store.drain_filled();
+      if (fullest >= 128) {
+        wait_us_ = std::max(kShortest, wait_us_ / 2);
+      } else if (fullest < 32) {
+        wait_us_ = wait_us_ * 2 <= kLongest ? wait_us_ * 2 : 0;
+      }
+    }
+  }
+
+ private:
+  static constexpr unsigned kFirst = 400, kShortest = 100, kLongest = 8000;
+  unsigned wait_us_ = 0;  // 0: nobody looks
+};
+
+}  // namespace
+
 int serve(Store& store, int socket) {
   auto server = std::make_unique<Server>(store);
   wire::Request request{};
+  Watch watch;
   for (;;) {
+    watch.between_requests(store, socket);
     ssize_t const got = recv(socket, &request, sizeof request, 0);
     if (got == 0) return 0;
     if (got < 0) {
@@ -262,6 +296,7 @@ int serve(Store& store, int socket) {
     }
     if (got != static_cast<ssize_t>(sizeof request)) return EPROTO;
     server->handle(request);
+    if (request.kind == Kind::drain) watch.begin();
     if (send(socket, &server->answer(), server->answer_size(), MSG_NOSIGNAL) < 0) {
       return errno == EPIPE ? 0 : errno;
     }

@@ -29,9 +29,15 @@ Chunk chunks[kMaxChunks];
 std::atomic<uint32_t> chunk_count{0};
 std::atomic<uint32_t> chunk_lock{0};
 
+__thread uint32_t last_chunk __attribute__((tls_model("initial-exec")));
+
 Chunk const* chunk_of(uint64_t address) {
+  Chunk const& last = chunks[last_chunk];  // size 0 before there is one
+  if (address - last.begin < last.size) return &last;
   for (uint32_t i = chunk_count.load(std::memory_order_acquire); i-- > 0;) {
-    if (address - chunks[i].begin < chunks[i].size) return &chunks[i];
+    if (address - chunks[i].begin >= chunks[i].size) continue;
+    last_chunk = i;
+    return &chunks[i];
   }
   return nullptr;
 }
@@ -151,7 +157,7 @@ std::atomic<uint64_t>* start_word(Chunk const* chunk, uint64_t address, uint64_t
 
 }  // namespace
 
-void* arena_allocate(Thread* t, size_t size, size_t alignment, bool zero) {
+void* arena_allocate(Thread* t, size_t size, size_t alignment, bool zero, size_t* usable) {
   Critical critical(t);
   int flags = zero ? kJeZero : 0;
   if (alignment > 16 || size < 16) flags |= kJeLgAlign(static_cast<unsigned>(__builtin_ctzl(alignment)));
@@ -166,6 +172,7 @@ void* arena_allocate(Thread* t, size_t size, size_t alignment, bool zero) {
   }
   void* const block = vje_mallocx(size, flags);
   if (block == nullptr) return nullptr;
+  *usable = vje_nallocx(size, flags);  // computed: quicker than to look the block up
   auto const address = reinterpret_cast<uint64_t>(block);
   Chunk const* const chunk = chunk_of(address);
   if (chunk == nullptr) die("the heap returned a block outside its chunks");

@@ -9,8 +9,8 @@
 
 namespace srs::lib {
 
-// A fresh block, or null. alignment: a power of two, at least 16.
-void* arena_allocate(Thread* t, size_t size, size_t alignment, bool zero);
+// A fresh block of *usable bytes, or null. alignment: a power of two, at least 16.
+void* arena_allocate(Thread* t, size_t size, size_t alignment, bool zero, size_t* usable);
 // Gives a live block up for good.
 void arena_release(Thread* t, void* block);
 size_t arena_block_size(void const* block);

@@ -27,7 +27,7 @@ std::atomic<int> attaching{0};
 }  // namespace
 
 extern "C" {
-__thread srs_thread srs_thread_ __attribute__((tls_model("initial-exec"))) = {0xff, nullptr, 0, 0};
+__thread srs_thread srs_thread_ __attribute__((tls_model("initial-exec"))) = {0xff, nullptr, 0, 0, 0, 0, 0};
 srs_process srs_process_ = {(uint64_t)common_tag, 0, 0, 0};
 uint32_t srs_restricted_ = 0;
 }

@@ -46,35 +46,54 @@ void heap_flush(Thread* t) {
   }
 }
 
+namespace {
+
+// Blocks that are given back together share a stamp, and one look at who lives.
+class Retiring {
+ public:
+  explicit Retiring(Thread* t) : t_(t), stamp_(epoch.fetch_add(1)) {
+    at_once_ = t->waiting.size() == 0 && oldest_scope() > stamp_;
+  }
+  void operator()(void* block) {
+    if (!arena_end_block(block)) {  // not ours, or the other end of a double free
+      if (foreign_release != nullptr && !arena_contains(block)) foreign_release(block);
+      return;
+    }
+    if (t_->tainted) return;  // its arena may be locked for ever: the block leaks
+    if (at_once_) {
+      arena_release(t_, block);
+      return;
+    }
+    if (!t_->waiting.push({block, stamp_})) return;  // no memory to remember it: it leaks rather than comes back early
+    if (t_->waiting.size() % kFlushAt == 0) heap_flush(t_);
+  }
+
+ private:
+  Thread* t_;
+  uint64_t stamp_;
+  bool at_once_;
+};
+
+}  // namespace
+
 void heap_retire(Thread* t, void* block) {
   Critical critical(t);
-  if (!arena_contains(block) && foreign_release != nullptr) {
-    foreign_release(block);
-    return;
-  }
-  if (!arena_end_block(block)) return;  // the other end of a double free
-  if (t->tainted) return;               // its arena may be locked for ever: the block leaks
-  uint64_t const stamp = epoch.fetch_add(1);
-  if (t->waiting.size() == 0 && oldest_scope() > stamp) {
-    arena_release(t, block);
-    return;
-  }
-  if (!t->waiting.push({block, stamp})) return;  // no memory to remember it: it leaks rather than comes back early
-  if (t->waiting.size() % kFlushAt == 0) heap_flush(t);
+  Retiring retire(t);
+  retire(block);
 }
 
 void heap_commit(Thread* t, uint32_t depth) {
+  if (t->deferred.size() == 0) return;
   Critical critical(t);
-  for (size_t i = t->deferred.size(); i-- > 0;) {
-    DeferredFree& d = t->deferred[i];
-    if (d.depth <= depth) break;
-    if (depth > 0) {
-      d.depth = depth;
-    } else {
-      void* const block = d.block;
-      t->deferred.shrink(i);
-      heap_retire(t, block);
-    }
+  if (depth > 0) {
+    for (size_t i = t->deferred.size(); i-- > 0 && t->deferred[i].depth > depth;) t->deferred[i].depth = depth;
+    return;
+  }
+  Retiring retire(t);
+  while (t->deferred.size() > 0) {
+    void* const block = t->deferred[t->deferred.size() - 1].block;
+    t->deferred.shrink(t->deferred.size() - 1);
+    retire(block);
   }
 }
 
@@ -88,19 +107,21 @@ namespace {
 
 void* allocate(size_t size, size_t alignment, bool zero) {
   Thread* const t = thread();
-  void* const block = arena_allocate(t, size, alignment, zero);
+  size_t usable;
+  void* const block = arena_allocate(t, size, alignment, zero, &usable);
   if (block == nullptr) {
     errno = ENOMEM;
     return nullptr;
   }
   if (t != nullptr && in_scope(t)) {
-    uint64_t const usable = arena_block_size(block);
     note(t, SRS_REC_ALLOC, reinterpret_cast<uint64_t>(block), usable);
     if (t->fresh_owner != t->slot->owner) {
       for (Fresh& f : t->fresh) f = {0, 0};
       t->fresh_owner = t->slot->owner;
     }
-    t->fresh[t->fresh_next++ % kMaxFresh] = {reinterpret_cast<uint64_t>(block), usable};
+    Fresh const fresh{reinterpret_cast<uint64_t>(block), usable};
+    t->fresh[t->fresh_next++ % kMaxFresh] = fresh;
+    if (innermost(t).isolation != SRS_TRACK) fresh_block_set(t, fresh);
   }
   return block;
 }
@@ -139,7 +160,6 @@ void release(void* block) {
     if (t->deferred.size() - i >= 256) break;  // the search stays short; the heap notices the rest
   }
   Critical critical(t);
-  note(t, SRS_REC_FREE, reinterpret_cast<uint64_t>(block), arena_block_size(block));
   t->deferred.push({block, static_cast<uint32_t>(t->slot->depth)});
 }
 

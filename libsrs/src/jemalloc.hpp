@@ -9,6 +9,7 @@ extern "C" {
 void* vje_mallocx(size_t size, int flags);
 void vje_dallocx(void* block, int flags);
 size_t vje_sallocx(void const* block, int flags);
+size_t vje_nallocx(size_t size, int flags);
 int vje_mallctl(char const* name, void* old, size_t* old_size, void* fresh, size_t fresh_size);
 }
 

@@ -48,8 +48,10 @@ Range const* range_of(uint64_t address) {
 bool in_fresh_block(Thread const* t, uint64_t address, uint64_t size) {
   if (t->fresh_owner != t->slot->owner || t->slot->depth == 0) return false;
   for (Fresh const& f : t->fresh) {
-    if (address - f.begin < f.size)
-      return size <= f.size - (address - f.begin) && t->slot->scopes[t->slot->depth - 1].isolation != SRS_TRACK;
+    if (address - f.begin >= f.size) continue;
+    if (t->slot->scopes[t->slot->depth - 1].isolation == SRS_TRACK) return false;
+    fresh_block_set(t, f);
+    return size <= f.size - (address - f.begin);
   }
   return false;
 }
@@ -143,7 +145,8 @@ void monitored_choose() {
 using namespace srs::lib;
 
 extern "C" int srs_watched_(void const* address) {
-  return srs_monitor_ != 0 && range_of(reinterpret_cast<uint64_t>(address)) != nullptr;
+  auto const at = reinterpret_cast<uint64_t>(address);
+  return srs_monitor_ != 0 && at - srs_thread_.stack_low >= srs_thread_.stack_size && range_of(at) != nullptr;
 }
 
 extern "C" void srs_will_store_(uint64_t address, uint64_t size) {

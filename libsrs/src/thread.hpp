@@ -118,6 +118,14 @@ inline void set_owner(srs_slot* slot, uint64_t owner) {
   srs_thread_.key = srs_tag_make(owner, 0, 0xff);
 }
 
+// The block that log_stub.S knows as the innermost scope's own: it must be, and the scope's isolation not `track`.
+inline void fresh_block_set(Thread const* t, Fresh const& block) {
+  srs_thread_.fresh_key = 0;
+  srs_thread_.fresh_low = block.begin;
+  srs_thread_.fresh_size = block.size;
+  srs_thread_.fresh_key = srs_tag_make(t->fresh_owner, 0, 0xff);
+}
+
 // The stack of the innermost of the `depth` scopes that live now.
 inline void own_stack_forget() {
   srs_thread_.stack_low = 0;

@@ -24,6 +24,20 @@ void Store::drain_all() {
   apply(batch);
 }
 
+uint64_t Store::drain_filled() {
+  uint64_t fullest = 0;
+  Batch& batch = fresh_batch();
+  for (Slot* slot : attached_) {
+    uint64_t const waiting = load(&slot->shared->head) - slot->tail;
+    if (static_cast<int64_t>(waiting) <= 0) continue;
+    uint64_t const fill = std::min(waiting, slot->config.records) * 256 / slot->config.records;
+    fullest = std::max(fullest, fill);
+    if (fill >= 64) join(batch, *slot);
+  }
+  if (!batch.slots.empty()) apply(batch);
+  return fullest;
+}
+
 Store::Batch& Store::fresh_batch() {
   batch_->clear();
   return *batch_;

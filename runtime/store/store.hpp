@@ -42,6 +42,8 @@ class Store {
   // Takes what the ring holds, and what it builds on from other rings.
   Result<void> drain(uint64_t index);
   void drain_all();
+  // Drains each ring that is at least a quarter full. How full the fullest was, in 1/256.
+  uint64_t drain_filled();
 
   // Pages (guest addresses, sorted) where an abort of `scope` may change memory: in demand mode the caller takes them
   // away from the guest before abort().

@@ -62,6 +62,29 @@ TEST_F(StoreProcess, AbortsAcrossTheChannelWithAnswersOfAnyLength) {
   EXPECT_EQ(stats->by_trap, 1u);
 }
 
+// Once a thread had to ask for a drain, rings that fill again are emptied before it must ask anew.
+TEST_F(StoreProcess, ARingThatFillsIsDrainedUnasked) {
+  auto const fill = [&] {
+    uint64_t const outer = guest.begin(1);
+    for (uint64_t i = 0; i < guest.slot(1).ring_records / 2; ++i) guest.store(1, word(i), i);
+    guest.commit(1, outer);
+  };
+  auto const waiting = [&] { return guest.slot(1).head - __atomic_load_n(&guest.slot(1).tail, __ATOMIC_ACQUIRE); };
+  fill();
+  usleep(20000);
+  EXPECT_GT(waiting(), 0u) << "nobody asked yet: the process sleeps";
+  ASSERT_TRUE(client->drain(1));
+  for (int round = 0; round < 20; ++round) {
+    fill();
+    for (int ms = 0; ms < 5000 && waiting() != 0; ++ms) usleep(1000);
+    ASSERT_EQ(waiting(), 0u) << "round " << round;
+  }
+  usleep(100000);  // nothing fills any more: it sleeps again
+  fill();
+  usleep(20000);
+  EXPECT_GT(waiting(), 0u);
+}
+
 TEST_F(StoreProcess, StrictModeStoresForTheGuest) {
   ASSERT_TRUE(client->note(1, {srs_what(SRS_REC_BEGIN, 0, 0), 0, 0, 0}));
   ASSERT_TRUE(client->store_word(1, address(word(3)), 0xff, 42));

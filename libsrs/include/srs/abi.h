@@ -114,7 +114,7 @@ enum srs_record_kind {
   SRS_REC_COMMIT = 4, /* a = owner of the innermost scope, which ends; nested: its entries become its parent's */
   SRS_REC_ABORT = 5,  /* host only: the scope was aborted (written by nobody in the guest) */
   SRS_REC_ALLOC = 6,  /* addr: block; a = size */
-  SRS_REC_FREE = 7,   /* addr: block; a = size; takes effect at commit */
+  SRS_REC_FREE = 7,   /* addr: block; a = size; takes effect at commit. libsrs writes none: it waits by itself */
   SRS_REC_LOCK = 8,   /* addr: lock; a = enum srs_lock_kind */
   SRS_REC_UNLOCK = 9, /* addr: lock; the lock was really given up */
   SRS_REC_FINAL = 10, /* addr: lock; isolation `release`: what was written since the last RENEW is final */

@@ -34,6 +34,8 @@ struct srs_thread {
   struct srs_slot* slot; /* NULL until the thread's first logged store, and outside the monitor */
   /* The innermost scope's stack, of which instrumented code logs nothing; size 0 outside scopes. */
   uint64_t stack_low, stack_size;
+  /* A block that the innermost scope allocated: its stores are not logged either. Only while key is still this one. */
+  uint64_t fresh_low, fresh_size, fresh_key;
 };
 struct srs_process {
   uint64_t tag_base;
