@@ -12,17 +12,15 @@ benchmark just before. --native adds a run without the monitor to each pair.
 
 import argparse
 import json
-import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 
+from common.pairs import MOST_PAIRS, mean_ratio
+
 BIN = "build/release/bin"
-# Two-sided 95 % quantiles of Student's t for 1 .. 30 degrees of freedom (any table of statistics).
-T95 = [12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110,
-       2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042]
 
 
 def measure(options, host, scratch):
@@ -62,11 +60,6 @@ def store_nanoseconds():
     return min(run["ns"] for run in runs if run.get("run_type") == "iteration")
 
 
-def mean_ratio(ratios):
-    """The mean and half of its 95 % confidence interval."""
-    return statistics.mean(ratios), T95[len(ratios) - 2] * statistics.stdev(ratios) / math.sqrt(len(ratios))
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=10)
@@ -77,8 +70,8 @@ def main():
     parser.add_argument("--native", action="store_true")
     parser.add_argument("--json")
     options = parser.parse_args()
-    if not 2 <= options.pairs <= len(T95) + 1:
-        parser.error(f"--pairs: 2 to {len(T95) + 1}")
+    if not 2 <= options.pairs <= MOST_PAIRS:
+        parser.error(f"--pairs: 2 to {MOST_PAIRS}")
     if options.slices < 1:
         parser.error("--slices: at least 1")
     hosts = {"on": [f"{BIN}/vmsrs", "run", "--stats-json", "{stats}", "--"],
