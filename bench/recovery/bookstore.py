@@ -88,7 +88,7 @@ def users(options, _):
 
 def rate(options, _):
     """100 crashes a second while eight others browse and buy, against the same without crashes."""
-    ratios, crashes, contained, latency = [], 0, 0, []
+    ratios, crashes, contained, noticed, latency = [], 0, 0, 0, []
     series = {}
     for number in range(options.pairs + 1):
         rates = {}
@@ -100,6 +100,7 @@ def rate(options, _):
                 found = load(options, server, 8, 500, 1 + number)
                 told = json.loads(crash.communicate(timeout=60)[0])
             rates[crashing] = found["requests_per_second"]
+            noticed += sum(int(found[key]) for key in CLEAN)
             if crashing and told["contained"] != told["crashes"]:
                 raise SystemExit(f"rate: of {told['crashes']} crashes {told['contained']} were answered as they must be; "
                                  f"the first other answer: {told['first_otherwise']}")
@@ -109,10 +110,10 @@ def rate(options, _):
             series[crashing] = told
         if number != 0:
             ratios.append(rates[100] / rates[0])
-    result = {"with_over_without": interval(ratios), "crashes": crashes, "contained": contained, "failed_or_wrong": 0,
+    result = {"with_over_without": interval(ratios), "crashes": crashes, "contained": contained, "failed_or_wrong": noticed,
               "crash_answered_us": statistics.median(latency)}
     print(f"healthy users' throughput at 100 crashes a second over without: {text(result['with_over_without'])}; {crashes} "
-          f"crashes, all answered; failed or wrong answers of others: 0")
+          f"crashes, all answered; failed or wrong answers of others: {noticed}")
 
     def steps(points):
         return [(b[0], (b[1] - a[1]) / (b[0] - a[0])) for a, b in zip(points, points[1:]) if b[0] > a[0]]

@@ -98,7 +98,9 @@ def memory(options, _):
         while process.poll() is None:  # the last look counts: by then it has touched all its state
             time.sleep(0.3)
             try:
-                parts = [proportional_kib(pid) for pid in family(process.pid)] or parts
+                now = [proportional_kib(pid) for pid in family(process.pid)]
+                if sum(part[0] for part in now) > 0:  # not a process that has just ended
+                    parts = now
             except (FileNotFoundError, ProcessLookupError):
                 pass  # it ended meanwhile
         guest, other = sum(part[0] for part in parts), sum(part[1] for part in parts) + RING_BYTES // 1024
