@@ -3,8 +3,12 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "runtime/recovery.hpp"
+#include "vmm/hooks.hpp"
 
 namespace vmsrs::cli {
 
@@ -16,8 +20,13 @@ inline constexpr int kNotFound = 127;
 
 using Command = std::function<int()>;
 
+// Hooks that stand in front of recovery's (null: it is off), and live as long as the guest; null: none.
+using HooksInFront = std::function<vmm::Result<std::unique_ptr<vmm::Hooks>>(vmm::AddressSpace&, runtime::Recovery*)>;
+
 // `after_dashes`: what followed "--" on the command line.
-Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes);
+Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes, HooksInFront in_front = {});
+// All of `run`, and faults on demand.
+Command add_inject(CLI::App& app, std::vector<std::string> const& after_dashes);
 Command add_predict(CLI::App& app);
 Command add_syscalls(CLI::App& app);
 

@@ -47,6 +47,8 @@ int main(int argc, char** argv) {
   std::vector<Entry> commands;
   CLI::App* run = app.add_subcommand("run", "run a program in a virtual machine of its own");
   commands.push_back({run, vmsrs::cli::add_run(*run, after)});
+  CLI::App* inject = app.add_subcommand("inject", "run a program and inject faults into it");
+  commands.push_back({inject, vmsrs::cli::add_inject(*inject, after)});
   CLI::App* predict = app.add_subcommand("predict", "forecast a guest's failures from what it uses");
   commands.push_back({predict, vmsrs::cli::add_predict(*predict)});
   CLI::App* syscalls = app.add_subcommand("syscalls", "print the table of system calls and how each is served");

@@ -164,7 +164,7 @@ vmm::Result<void> preload_rescue(RunOptions const& options, std::vector<std::str
   return {};
 }
 
-int run(RunOptions const& options) {
+int run(RunOptions const& options, HooksInFront const& in_front) {
   if (options.program.empty()) {
     fmt::print(stderr, "vmsrs: no program given: vmsrs run [options] -- PROGRAM [ARGS...]\n");
     return kUsageError;
@@ -214,8 +214,16 @@ int run(RunOptions const& options) {
           {vmm::Errc::kBadOption, fmt::format("--stats-json {}: {}", options.stats_json, std::strerror(errno)), errno});
     }
   }
+  vmm::Hooks* hooks = recovery.get();
+  std::unique_ptr<vmm::Hooks> front;
+  if (in_front) {
+    auto made = in_front(**memory, recovery.get());
+    if (!made) return fail(made.error());
+    front = std::move(*made);
+    if (front != nullptr) hooks = front.get();
+  }
   auto const begin = std::chrono::steady_clock::now();
-  auto const status = vmm::run_guest(config, std::move(*memory), recovery.get(), [&](vmm::GuestProcess& process) {
+  auto const status = vmm::run_guest(config, std::move(*memory), hooks, [&](vmm::GuestProcess& process) {
     std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - begin;
     auto stats = stats_of(process, seconds.count());
     if (recovery != nullptr) stats["log_records"] = recovery->log_records();
@@ -228,7 +236,7 @@ int run(RunOptions const& options) {
 
 }  // namespace
 
-Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
+Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes, HooksInFront in_front) {
   auto options = std::make_shared<RunOptions>();
   runtime::Options& r = options->recovery_options;
   app.description("Runs a program in a virtual machine of its own: vmsrs run [options] -- PROGRAM [ARGS...]");
@@ -318,7 +326,7 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
   app.add_flag("!--no-undo", r.undo, "for experiments: a faulted request's stores stay")->group("Experiments");
   app.add_flag("!--no-suppress", r.suppress, "for experiments: the faulted thread goes on into its fault")
       ->group("Experiments");
-  return [&app, options, after_dashes] {
+  return [&app, options, after_dashes, in_front = std::move(in_front)] {
     options->program = after_dashes.empty() ? app.remaining() : after_dashes;
     if (!after_dashes.empty() && app.remaining_size() != 0) {
       fmt::print(stderr, "vmsrs: {}: unknown option (options go before --, the program behind it)\n",
@@ -339,8 +347,8 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes) {
         return kUsageError;
       }
     }
-    if (!options->restart) return run(*options);
-    return supervise([&] { return run(*options); });
+    if (!options->restart) return run(*options, in_front);
+    return supervise([&] { return run(*options, in_front); });
   };
 }
 

@@ -40,6 +40,19 @@ class Recovery final : public vmm::Hooks {
   std::optional<int64_t> on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
   void on_syscall_write(vmm::Thread& thread, vmm::GuestRange range) override;
   void on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) override;
+  // ---- for fault injection (inject_access.cpp) ----
+  struct ThreadView {
+    bool in_scope = false, in_request = false;  // a request: also one that a rescue point guards
+    bool critical = false, storing = false;     // libsrs's or the allocator's code; between a record and its store
+    uint64_t slot = 0, ring = 0, head = 0;      // guest addresses, 0: the thread has none; records written so far
+  };
+  // By the thread itself, or while the process's list of threads is held: a snapshot then.
+  [[nodiscard]] ThreadView look_at(vmm::Thread& thread) const;
+  [[nodiscard]] std::vector<vmm::GuestRange> monitored();
+  // A word of monitored memory is stored to as the thread's innermost scope, log and memory. False: not now.
+  bool logged_write(vmm::Thread& thread, vmm::GuestAddr at, uint64_t value);
+  [[nodiscard]] bool strict() const { return options_.store == SRS_STORE_STRICT; }
+
   // Ring records that the store has taken so far.
   [[nodiscard]] uint64_t log_records();
   [[nodiscard]] bool wants_syscalls() const override {

@@ -186,7 +186,7 @@ void GuestThread::on_syscall_exit(ExitSyscall const& exit) {
       return;
     case PostFate::kNotMade:
       if (exit.place <= StubPlace::kNotPosted && vcpu_.may_post(regs_.rax)) pollers_.note_exit(seat_);
-      if (view_ == nullptr && (site_due_ || (!exit.direct && sites_.note(regs_.rip)))) patch_site();
+      if (view_ == nullptr && (site_due_ || (!exit.direct && site_is_hot(regs_.rip)))) patch_site();
       if (exit.place > StubPlace::kNotPosted && regs_.rax < process_.stats().spun_out_calls.size()) {
         process_.stats().spun_out_calls[regs_.rax].fetch_add(1, std::memory_order_relaxed);
       }
@@ -200,6 +200,10 @@ void GuestThread::on_syscall_exit(ExitSyscall const& exit) {
       f.code = SI_KERNEL;
       fault(f, nullptr);
   }
+}
+
+bool GuestThread::site_is_hot(uint64_t site) {
+  return !process_.hooks().single_steps() && sites_.note(site);
 }
 
 // The call whose registers stand: its site is patched while nobody else is in the guest.
@@ -218,7 +222,7 @@ void GuestThread::patch_site() {
 // On a poller's thread, while the guest thread spins inside the VM.
 CallServer::Answer GuestThread::serve_posted(SyscallArgs const& call, uint64_t site) {
   if (!vcpu_.may_post(call.nr) || !exitless_now(call)) return {};
-  site_due_ = site_due_ || sites_.note(site);
+  site_due_ = site_due_ || site_is_hot(site);
   if (site_due_) return {};
   exitless_ = true;
   by_exit_ = false;

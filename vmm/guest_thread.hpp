@@ -40,6 +40,7 @@ class GuestThread final : public Thread, private CallServer {
   void on_syscall_exit(ExitSyscall const& exit);
   Answer serve_posted(SyscallArgs const& call, uint64_t site) override;
   void patch_site();
+  bool site_is_hot(uint64_t site);
   void on_syscall();
   int64_t dispatch(SyscallArgs const& args);
   void on_exception(ExitException const& exception);

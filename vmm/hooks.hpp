@@ -72,6 +72,10 @@ class Hooks {
   virtual void on_syscall_write(Thread&, GuestRange) {}
   virtual void on_syscall_exit(Thread&, SyscallArgs const&, int64_t /*result*/) {}
   [[nodiscard]] virtual bool wants_syscalls() const { return false; }
+  // Whether threads are single-stepped (RFLAGS.TF): then no call site is patched (vmm/call_sites.hpp), since a trap in
+  // the middle of the code that it leads to would lose its post. The `syscall` instruction's own code looks at the
+  // flag.
+  [[nodiscard]] virtual bool single_steps() const { return false; }
 };
 
 // System-call numbers from here on are hypercalls of the layer above; no kernel has them.

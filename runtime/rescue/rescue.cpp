@@ -89,6 +89,11 @@ void Rescue::on_thread_end(vmm::Thread& thread) {
   });
 }
 
+bool Rescue::serving(vmm::Thread& thread) {
+  LandingPad const* const pad = pad_of(thread);
+  return pad != nullptr && pad->serving();
+}
+
 void Rescue::on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) {
   LandingPad* const pad = pad_of(thread);
   if (pad == nullptr) return;

@@ -35,6 +35,8 @@ class Rescue {
   void on_process_end();
   static void on_thread_start(vmm::Thread& thread);
   static void on_thread_end(vmm::Thread& thread);
+  // Whether the thread serves a request that can be given up.
+  [[nodiscard]] static bool serving(vmm::Thread& thread);
   // A fault that is in no scope of libsrs. `report`: as far as it is known without a look at the chain.
   vmm::FaultVerdict on_fault(vmm::Thread& thread, vmm::Fault const& fault, FaultReport report);
   // Whether a forced fault is one of the strikes of an experiment, and which fault it stands for.

@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -149,6 +150,54 @@ class InstallPackages(unittest.TestCase):
         self.assertNotEqual(done.returncode, 0)
         self.assertIn("not a Debian-like system", done.stderr)
         self.assertIn("libzydis-dev", done.stderr)
+
+
+class Injection(unittest.TestCase):
+    """scripts/inject-campaign: what an injection came to, and the bounds."""
+
+    sys.path.insert(0, os.path.join(ROOT, "tests", "servers"))
+    injection = __import__("injection")
+
+    def classify(self, outcome, report=None, **client):
+        seen = self.injection.Client()
+        for key, value in client.items():
+            setattr(seen, key, value)
+        line = {"type": "injection", "index": 0, "kind": "null_read", "thread": 1002}
+        with tempfile.TemporaryDirectory() as folder:
+            log, file = os.path.join(folder, "log"), os.path.join(folder, "report")
+            with open(log, "w", encoding="utf-8") as to:
+                to.writelines(json.dumps(entry) + "\n" for entry in (line, outcome) if entry)
+                to.write('{"type": "outco')  # the server ended within it
+            with open(file, "w", encoding="utf-8") as to:
+                to.write(json.dumps(report) + "\n" if report else "")
+            (found,) = self.injection.classify(log, file, seen)
+        return found[1]
+
+    def test_each_outcome(self):
+        fault = {"type": "outcome", "index": 0, "fault": "page", "signal": 11, "contained": True}
+        none = {"type": "outcome", "index": 0, "fault": "", "signal": 0, "contained": False}
+        report = {"type": "fault", "thread": 1002, "outcome": "landed", "exposed": 0}
+        self.assertEqual(self.classify(fault, report), "recovered")
+        self.assertEqual(self.classify(none), "no effect")
+        self.assertEqual(self.classify(None), "no effect")
+        self.assertEqual(self.classify(fault, {**report, "exposed": 1}), "exposed")
+        self.assertEqual(self.classify(fault, {**report, "tainted": True}), "leaked")
+        self.assertEqual(self.classify(fault, {**report, "outcome": "not contained: why"}), "escalated")
+        self.assertEqual(self.classify({**fault, "contained": False}), "escalated")
+        self.assertEqual(self.classify(none, status=139), "died")
+        self.assertEqual(self.classify(fault, report, status=1), "died")
+        self.assertEqual(self.classify(fault, report, wrong=["stock"]), "wrong answer")
+        self.assertEqual(self.classify(fault, report, hung=["no answer"]), "hung")
+        # A server that the monitor ended on purpose is down; that is no wrong answer and no hang.
+        ended = {**report, "outcome": "not contained: why"}
+        self.assertEqual(self.classify(fault, ended, status=139, hung=["no answer"]), "escalated")
+
+    def test_bounds(self):
+        bound = self.injection.upper_bound
+        self.assertAlmostEqual(bound(0, 3000), 0.000998, places=6)
+        self.assertAlmostEqual(bound(1, 100), 0.04656, places=4)  # Clopper and Pearson 1934, one-sided
+        self.assertEqual(bound(0, 0), 1.0)
+        self.assertEqual(bound(5, 5), 1.0)
 
 
 class Demo(unittest.TestCase):

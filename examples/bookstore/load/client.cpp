@@ -42,15 +42,27 @@ Reply Client::post(std::string const& path, json const& body) {
   return timed([&] { return http_->Post(path, body.dump(), "application/json"); });
 }
 
+namespace {
+
+// A read that failed changed nothing: where faults strike anybody, it is asked again.
+Reply get_again(Client& client, std::string const& path) {
+  constexpr int kTries = 5;
+  Reply reply = client.get(path);
+  for (int i = 1; i < kTries && !reply.lost() && reply.status >= 500; ++i) reply = client.get(path);
+  return reply;
+}
+
+}  // namespace
+
 tl::expected<State, std::string> read_state(Client& client) {
   State state;
   try {
-    Reply const books = client.get("/books");
+    Reply const books = get_again(client, "/books");
     if (books.status != 200) return tl::unexpected("GET /books: " + (books.lost() ? books.error : books.body.dump()));
     books.body.at("books").get_to(state.rows);
     for (;;) {
       std::string const path = "/ledger?from=" + std::to_string(state.orders.size() + 1);
-      Reply const page = client.get(path);
+      Reply const page = get_again(client, path);
       if (page.status != 200)
         return tl::unexpected("GET " + path + ": " + (page.lost() ? page.error : page.body.dump()));
       auto const orders = page.body.at("orders").get<std::vector<Order>>();

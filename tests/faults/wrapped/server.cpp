@@ -1,6 +1,9 @@
 // The server and its clients in one process. Usage: server REQUESTS CRASH_EVERY (0: never).
 //
 // Each client keeps a model of what the shop acknowledged to it; at the end shop and models must agree.
+//
+// Or the server alone: server serve CONNECTIONS. It names its port, serves so many, and says at the end what the shop
+// holds, for clients elsewhere to compare.
 #include <arpa/inet.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -79,6 +82,26 @@ void play(int user, int port, int requests, int crash_every, Model* model) {
   close(fd);
 }
 
+// What must hold whoever bought what; the number of orders. With the mutex held.
+long judge_structure() {
+  for (auto const& [name, item] : shop.items) {
+    if (item.buyers.size() > 30) fail("buyers");
+    if (!item.last_note.empty() && item.last_note.find(name) == std::string::npos) fail("note");
+  }
+  long orders = 0;
+  for (auto const& [user, list] : shop.by_user) {
+    orders += static_cast<long>(list.size());
+    for (auto const& order : list) {
+      if (order->user != user) fail("an order of somebody else");
+      long const held = 1 + std::count(shop.recent.begin(), shop.recent.end(), order);
+      if (order.use_count() != held) fail("the count of an order's owners");
+    }
+  }
+  if (static_cast<long>(shop.recent.size()) != std::min(orders, 50L)) fail("recent orders");
+  if (!std::is_sorted(shop.notes.begin(), shop.notes.end()) || shop.notes.size() > 40) fail("notes");
+  return orders;
+}
+
 void judge(std::vector<Model> const& models) {
   if (!shop.mutex.try_lock()) fail("the mutex is still held");
   long good = 0, revenue = 0;
@@ -92,23 +115,26 @@ void judge(std::vector<Model> const& models) {
   if (shop.revenue != revenue) fail("revenue");
   for (auto const& [name, item] : shop.items) {
     if (item.stock != 100000 - bought[name]) fail("stock");
-    if (item.buyers.size() > 30) fail("buyers");
-    if (!item.last_note.empty() && item.last_note.find(name) == std::string::npos) fail("note");
   }
   if (shop.items.size() != bought.size()) fail("items");
-  long orders = 0;
-  for (auto const& [user, list] : shop.by_user) {
-    orders += static_cast<long>(list.size());
-    for (auto const& order : list) {
-      if (order->user != user) fail("an order of somebody else");
-      long const held = 1 + std::count(shop.recent.begin(), shop.recent.end(), order);
-      if (order.use_count() != held) fail("the count of an order's owners");
-    }
-  }
-  if (orders != good) fail("orders");
-  if (static_cast<long>(shop.recent.size()) != std::min(good, 50L)) fail("recent orders");
-  if (!std::is_sorted(shop.notes.begin(), shop.notes.end()) || shop.notes.size() > 40) fail("notes");
+  if (judge_structure() != good) fail("orders");
   shop.mutex.unlock();
+}
+
+int serve_others(int listener, int port, int connections) {
+  std::printf("port %d\n", port);
+  std::fflush(stdout);
+  std::vector<std::thread> workers;
+  for (int i = 0; i < connections; ++i) workers.emplace_back(serve, accept(listener, nullptr, nullptr));
+  for (auto& t : workers) t.join();
+  if (!shop.mutex.try_lock()) fail("the mutex is still held");
+  long const orders = judge_structure();
+  std::printf("served %ld orders %ld revenue %ld\n", shop.served.load(), orders, shop.revenue);
+  for (auto const& [name, item] : shop.items) std::printf("item %s %d\n", name.c_str(), item.stock);
+  for (auto const& [user, list] : shop.by_user) std::printf("user %d %zu\n", user, list.size());
+  std::printf("well\n");
+  shop.mutex.unlock();
+  return 0;
 }
 
 }  // namespace
@@ -123,6 +149,8 @@ int main(int argc, char** argv) {
   socklen_t size = sizeof at;
   if (bind(listener, reinterpret_cast<sockaddr*>(&at), size) != 0 || listen(listener, kClients) != 0) fail("listen");
   getsockname(listener, reinterpret_cast<sockaddr*>(&at), &size);
+  if (argc > 2 && std::strcmp(argv[1], "serve") == 0)
+    return serve_others(listener, ntohs(at.sin_port), std::atoi(argv[2]));
 
   std::vector<Model> models(kClients);
   std::vector<std::thread> clients, workers;
