@@ -108,6 +108,7 @@ json json_of(EpochRow const& row) {
           {"lost_ms", mean(r.lost) * 1000},
           {"lost_predicted_ms", mean(predicted) * 1000},
           {"lost_missed_ms", mean(missed) * 1000},
+          {"lost_killed_ms", 1000 * r.healthy_age / healthy},
           {"lost_by_kind_ms", lost}};
 }
 
@@ -203,15 +204,18 @@ void print_epochs(predict::Model const& model, std::vector<predict::Recording> c
     fmt::print("{}\n", all.dump(1));
     return;
   }
-  fmt::print("{:34} {:>8} {:>9} {:>11} {:>12} {:>13} {:>11}\n", "policy", "a second", "stopped %", "strict +ms",
-             "relaxed +ms", "lost ms, pred.", "lost ms, not");
+  fmt::print("{:34} {:>8} {:>9} {:>11} {:>12} {:>11} {:>11} {:>11}\n", "policy", "a second", "stopped %", "strict +ms",
+             "relaxed +ms", "predicted", "missed", "killed");
   for (json const& row : all) {
     auto const number = [&row](char const* key) { return row[key].get<double>(); };
-    fmt::print("{:34} {:>8.2f} {:>9.3f} {:>11.3f} {:>12.5f} {:>13.1f} {:>11.1f}\n", row["policy"].get<std::string>(),
-               number("healthy_checkpoints_per_second"), number("stopped_percent"), number("healthy_delay_strict_ms"),
-               number("healthy_delay_relaxed_ms"), number("lost_predicted_ms"), number("lost_missed_ms"));
+    fmt::print("{:34} {:>8.2f} {:>9.3f} {:>11.3f} {:>12.5f} {:>11.1f} {:>11.1f} {:>11.1f}\n",
+               row["policy"].get<std::string>(), number("healthy_checkpoints_per_second"), number("stopped_percent"),
+               number("healthy_delay_strict_ms"), number("healthy_delay_relaxed_ms"), number("lost_predicted_ms"),
+               number("lost_missed_ms"), number("lost_killed_ms"));
   }
-  fmt::print("a second: checkpoints in good health; +ms: added to a response in good health, on average\n");
+  fmt::print(
+      "a second: checkpoints in good health; +ms: added to a response in good health, on average\n"
+      "ms of work lost: by failures that were predicted, that were missed; by a sudden kill in good health\n");
 }
 
 }  // namespace vmsrs::cli

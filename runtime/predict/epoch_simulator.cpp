@@ -47,6 +47,7 @@ void EpochRun::add(EpochRun const& other) {
   relaxed_delay += other.relaxed_delay;
   healthy_strict_delay += other.healthy_strict_delay;
   healthy_relaxed_delay += other.healthy_relaxed_delay;
+  healthy_age += other.healthy_age;
   lost.insert(lost.end(), other.lost.begin(), other.lost.end());
   predicted.insert(predicted.end(), other.predicted.begin(), other.predicted.end());
 }
@@ -86,6 +87,7 @@ EpochRun simulate(EpochPolicy const& policy, CheckpointCost const& cost, Recordi
     run.healthy_checkpoints += second.checkpoints;
     run.healthy_strict_delay += strict;
     run.healthy_relaxed_delay += relaxed;
+    run.healthy_age += second.age;
   }
   return run;
 }

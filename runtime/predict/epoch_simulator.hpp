@@ -26,6 +26,7 @@ struct EpochRun {
   double stopped = 0;  // seconds that the guest was stopped
   // Sums over time, in seconds of delay times seconds.
   double strict_delay = 0, relaxed_delay = 0, healthy_strict_delay = 0, healthy_relaxed_delay = 0;
+  double healthy_age = 0;       // age of the last checkpoint, in seconds times seconds: what a sudden kill would lose
   std::vector<double> lost;     // seconds of work, of each failure
   std::vector<bool> predicted;  // of each failure: was the alarm up before
 

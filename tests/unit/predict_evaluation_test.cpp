@@ -152,6 +152,7 @@ TEST(PredictEpochs, TheSimulatorChargesAndLosesWhatCanBeWorkedOut) {
   // Between checkpoints the age of the last one runs from 0.01 to 0.52 s.
   EXPECT_NEAR(run.lost[0], 0.265, 0.02);
   EXPECT_FALSE(run.predicted[0]);
+  EXPECT_NEAR(run.healthy_age / run.healthy_seconds, 0.265, 0.005);  // a sudden kill: half an epoch
   // Twice the epoch, about twice the loss; a share of the epoch makes the checkpoint dearer.
   EpochRun const longer = simulate(FixedEpoch{0.25}, {0.01, 0}, c.recording, c.forecasts);
   EXPECT_LT(longer.lost[0], run.lost[0]);
