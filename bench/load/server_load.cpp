@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr unsigned kPerThread = 64;
+constexpr auto kMostDebt = std::chrono::milliseconds(5);
 
 struct Plan {
   std::string kind;
@@ -81,7 +83,8 @@ void prepare(Plan const& plan) {
   close(fd);
 }
 
-// One thread's share of the rate: waits until the next batch is due.
+// One thread's share of the rate: waits until the next batch is due. What is late is caught up with, but for what is
+// later than kMostDebt.
 class Pace {
  public:
   Pace(Plan const& plan, unsigned share)
@@ -89,15 +92,13 @@ class Pace {
                                   static_cast<int64_t>(1e9 * plan.pipeline * plan.connections / (plan.rate * share)))
                             : std::chrono::nanoseconds(0)),
         next_(Clock::now()) {}
-  // ms until then, 0: now.
-  int due() {
-    if (step_.count() == 0) return 0;
+  // Time until then; 0: now, and it is taken.
+  std::chrono::nanoseconds due() {
+    if (step_.count() == 0) return step_;
     auto const now = Clock::now();
-    if (now >= next_) {
-      next_ = std::max(next_ + step_, now - step_ * 8);
-      return 0;
-    }
-    return 1;
+    if (now < next_) return next_ - now;
+    next_ = std::max(next_ + step_, now - kMostDebt);
+    return std::chrono::nanoseconds(0);
   }
 
  private:
@@ -124,15 +125,18 @@ void talk(Plan const& plan, unsigned share, Clock::time_point until, Result& res
   Pace pace(plan, share);
   std::vector<char> buffer(1 << 16);
   while (Clock::now() < until) {
-    int wait = 1;
+    timespec wait{0, 1'000'000};
     for (Link& link : links) {
       if (link.busy) continue;
-      if (pace.due() != 0) break;
+      if (auto const due = pace.due(); due.count() != 0) {
+        wait.tv_nsec = std::min<long>(wait.tv_nsec, due.count());
+        break;
+      }
       link.asked = Clock::now();
       link.busy = true;
       if (write(link.fd, ask.data(), ask.size()) != static_cast<ssize_t>(ask.size())) ++result.wrong;
     }
-    if (poll(polled.data(), polled.size(), wait) <= 0) continue;
+    if (ppoll(polled.data(), polled.size(), &wait, nullptr) <= 0) continue;
     for (unsigned i = 0; i < share; ++i) {
       Link& link = links[i];
       if (polled[i].revents == 0) continue;
@@ -166,8 +170,8 @@ void select(Plan const& plan, Clock::time_point until, Result& result) {
   Pace pace(plan, 1);
   uint64_t seed = reinterpret_cast<uint64_t>(link);
   while (Clock::now() < until) {
-    if (pace.due() != 0) {
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    if (auto const due = pace.due(); due.count() != 0) {
+      std::this_thread::sleep_for(due);
       continue;
     }
     seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
@@ -203,6 +207,7 @@ int main(int argc, char** argv) {
                   std::atof(argv[5]),
                   std::atof(argv[6])};
   bool const sql = plan.kind == "mariadb";
+  prctl(PR_SET_TIMERSLACK, 1000);
   if (!sql && dialogue_of(plan.kind).ask.empty()) {
     std::fprintf(stderr, "server_load: unknown load %s\n", argv[1]);
     return 2;
