@@ -8,7 +8,12 @@
 #include <vector>
 
 #include "runtime/recovery.hpp"
+#include "vmm/error.hpp"
 #include "vmm/hooks.hpp"
+
+namespace vmm {
+class GuestProcess;
+}
 
 namespace vmsrs::cli {
 
@@ -29,5 +34,18 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes, Hoo
 Command add_inject(CLI::App& app, std::vector<std::string> const& after_dashes);
 Command add_predict(CLI::App& app);
 Command add_syscalls(CLI::App& app);
+Command add_checkpoint(CLI::App& app);
+Command add_restore(CLI::App& app);
+
+// A running guest's socket for `vmsrs checkpoint` (runtime/checkpoint/control.hpp); null where there is none.
+struct CheckpointDoor;
+struct CloseDoor {
+  void operator()(CheckpointDoor* door) const;
+};
+using Door = std::unique_ptr<CheckpointDoor, CloseDoor>;
+// `control`: empty: the default name; "none": none.
+Door open_door(vmm::GuestProcess& process, runtime::Recovery* recovery, std::string const& control);
+
+vmm::Result<int> parse_pollers(std::string const& text);
 
 }  // namespace vmsrs::cli

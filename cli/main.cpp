@@ -53,6 +53,10 @@ int main(int argc, char** argv) {
   commands.push_back({predict, vmsrs::cli::add_predict(*predict)});
   CLI::App* syscalls = app.add_subcommand("syscalls", "print the table of system calls and how each is served");
   commands.push_back({syscalls, vmsrs::cli::add_syscalls(*syscalls)});
+  CLI::App* checkpoint = app.add_subcommand("checkpoint", "write a checkpoint of a running guest to a file");
+  commands.push_back({checkpoint, vmsrs::cli::add_checkpoint(*checkpoint)});
+  CLI::App* restore = app.add_subcommand("restore", "run a guest on from a checkpoint");
+  commands.push_back({restore, vmsrs::cli::add_restore(*restore)});
   try {
     app.parse(own, argv);
     for (auto const& entry : commands) {

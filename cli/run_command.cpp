@@ -28,7 +28,7 @@ struct RunOptions {
   std::vector<std::string> environment;  // NAME=VALUE, over what the monitor itself has
   std::string memory = "8G";
   std::string stats_json, pollers = "auto";
-  std::string rescue_adapter, strike_call;
+  std::string rescue_adapter, strike_call, control;
   bool verbose = false, stats = false, recovery = true, no_undo = false, no_suppress = false, restart = false;
   runtime::Options recovery_options;
 };
@@ -127,15 +127,6 @@ vmm::Result<uint64_t> parse_size(std::string const& text) {
   return size;
 }
 
-vmm::Result<int> parse_pollers(std::string const& text) {
-  if (text == "auto") return vmm::Pollers::kAuto;
-  int value = -1;
-  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc() && end == text.data() + text.size() && value >= 0 && value <= kMostPollers) return value;
-  return vmm::fail(vmm::Errc::kBadOption,
-                   fmt::format("--pollers {}: auto, 0 (every call exits) or 1 to {}", text, kMostPollers));
-}
-
 // Libraries that the guest is to have preloaded lie beside the monitor: ../lib, by its own path.
 vmm::Result<std::string> library(std::string const& name) {
   std::error_code error;
@@ -223,18 +214,32 @@ int run(RunOptions const& options, HooksInFront const& in_front) {
     if (front != nullptr) hooks = front.get();
   }
   auto const begin = std::chrono::steady_clock::now();
-  auto const status = vmm::run_guest(config, std::move(*memory), hooks, [&](vmm::GuestProcess& process) {
+  Door door;
+  auto const on_end = [&](vmm::GuestProcess& process) {
     std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - begin;
     auto stats = stats_of(process, seconds.count());
     if (recovery != nullptr) stats["log_records"] = recovery->log_records();
     if (options.stats) print_stats(stats);
     if (stats_file.is_open()) stats_file << stats.dump(1) << '\n';
+    door.reset();
+  };
+  auto const status = vmm::run_guest(config, std::move(*memory), hooks, on_end, [&](vmm::GuestProcess& process) {
+    door = open_door(process, recovery.get(), options.control);
   });
   if (!status) return fail(status.error());
   return status->shell_status();
 }
 
 }  // namespace
+
+vmm::Result<int> parse_pollers(std::string const& text) {
+  if (text == "auto") return vmm::Pollers::kAuto;
+  int value = -1;
+  auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error == std::errc() && end == text.data() + text.size() && value >= 0 && value <= kMostPollers) return value;
+  return vmm::fail(vmm::Errc::kBadOption,
+                   fmt::format("--pollers {}: auto, 0 (every call exits) or 1 to {}", text, kMostPollers));
+}
 
 Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes, HooksInFront in_front) {
   auto options = std::make_shared<RunOptions>();
@@ -251,6 +256,7 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes, Hoo
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--pollers", options->pollers, "threads that serve system calls without an exit: auto, 0 or a number")
       ->capture_default_str();
+  app.add_option("--control", options->control, "the socket for vmsrs checkpoint; none: no socket");
   app.add_flag("-v,--verbose", options->verbose, "say what the guest asks for and does not get");
   app.add_flag("--stats", options->stats, "print exits and system calls at the end");
   app.add_option("--stats-json", options->stats_json, "write them to a file");

@@ -126,4 +126,25 @@ void HeldOutput::drop_from(uint64_t number) {
   });
 }
 
+std::vector<HeldOutput::Saved> HeldOutput::save(vmm::FdTable const& fds) const {
+  std::vector<Saved> saved;
+  for (Item const& item : items_) {
+    for (int const number : fds.open_numbers()) {
+      if (fds.get(number) != item.file) continue;
+      saved.push_back({number, item.bytes, item.sent, item.number});
+      break;
+    }
+  }
+  return saved;
+}
+
+void HeldOutput::load(std::vector<Saved> const& saved, vmm::FdTable const& fds) {
+  for (Saved const& s : saved) {
+    vmm::FileRef file = fds.get(s.fd);
+    if (!file) continue;
+    held_ += s.bytes.size();
+    items_.push_back({std::move(file), s.bytes, s.sent, s.number});
+  }
+}
+
 }  // namespace vmsrs::runtime

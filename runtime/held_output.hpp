@@ -28,6 +28,14 @@ class HeldOutput {
   // Scopes from this number on were aborted.
   void drop_from(uint64_t number);
   [[nodiscard]] bool empty() const { return items_.empty(); }
+  // For a checkpoint. A file is named by the guest's lowest number for it; what has none any more is left out.
+  struct Saved {
+    int fd = -1;
+    std::vector<std::byte> bytes;
+    uint64_t sent = 0, number = 0;
+  };
+  [[nodiscard]] std::vector<Saved> save(vmm::FdTable const& fds) const;
+  void load(std::vector<Saved> const& saved, vmm::FdTable const& fds);
   [[nodiscard]] uint64_t dropped_bytes() const { return dropped_; }
 
  private:

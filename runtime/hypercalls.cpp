@@ -117,6 +117,11 @@ int64_t Recovery::attach(vmm::Thread& thread, vmm::GuestAddr at) {
   run_pad_ = info.run_pad;
   attached_ = true;
   if (options_.policy == SRS_RUN) (void)process_->view();  // now rather than at the first fault; where it fails, then
+  start_watch();
+  return 0;
+}
+
+void Recovery::start_watch() {
   watch_.start(
       slots_,
       [this](uint64_t slot, uint64_t owner) {
@@ -137,7 +142,6 @@ int64_t Recovery::attach(vmm::Thread& thread, vmm::GuestAddr at) {
         lock.unlock();
         tell_finished();
       });
-  return 0;
 }
 
 int64_t Recovery::new_slot(vmm::Thread& thread) {

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "runtime/recovery_state.hpp"
 #include "runtime/store/store.hpp"
 
 namespace vmsrs::runtime {
@@ -15,12 +16,20 @@ constexpr unsigned char kRestorerCode[] = {0x48, 0xc7, 0xc0, 0x0f, 0x00, 0x00, 0
 
 }  // namespace
 
-vmm::Result<std::unique_ptr<Recovery>> Recovery::create(Options const& options, vmm::AddressSpace& memory) {
+vmm::Result<std::unique_ptr<Recovery>> Recovery::create(Options const& options, vmm::AddressSpace& memory,
+                                                        std::span<std::byte const> saved) {
+  auto state = decode_recovery_state(saved);
+  if (!state) return tl::unexpected(state.error());
   auto reporter = Reporter::open({.file = options.report});
   if (!reporter) return vmm::fail(vmm::Errc::kBadOption, reporter.error().message, reporter.error().sys_errno);
   auto slots = SlotArea::create(memory);
   if (!slots) return tl::unexpected(slots.error());
+  if (*state && !slots->load((*state)->slots)) {
+    return vmm::fail(vmm::Errc::kBadCheckpoint, "the checkpoint's slots make no sense");
+  }
   store::ProcessConfig config;
+  if (*state) config.saved = (*state)->store;
+  config.wrote = [&memory](uint64_t offset) { memory.dirty().mark(offset, 1); };
   config.tag_base = memory.tag_base();
   config.address_mask = memory.address_mask();
   for (auto const& piece : memory.pieces()) {
@@ -33,9 +42,12 @@ vmm::Result<std::unique_ptr<Recovery>> Recovery::create(Options const& options, 
   if (!code) return tl::unexpected(code.error());
   std::memcpy(memory.alias(*code), kRestorerCode, sizeof kRestorerCode);
   memory.set_area_protection(*code, PROT_READ | PROT_EXEC);
+  Options own = options;
+  if (*state) own.store = (*state)->store_mode;
   std::unique_ptr<Recovery> recovery(
-      new Recovery(options, memory, std::move(*slots), std::move(*client), std::move(*reporter)));
+      new Recovery(own, memory, std::move(*slots), std::move(*client), std::move(*reporter)));
   recovery->restorer_code_ = code->value;
+  recovery->restored_ = std::move(*state);
   return recovery;
 }
 

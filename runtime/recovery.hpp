@@ -8,6 +8,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "runtime/deadline_watch.hpp"
@@ -23,10 +24,14 @@
 
 namespace vmsrs::runtime {
 
+struct RecoveryState;
+
 class Recovery final : public vmm::Hooks {
  public:
   // Before any thread exists: forks the store process, which maps `memory`. Opens the report file.
-  static vmm::Result<std::unique_ptr<Recovery>> create(Options const& options, vmm::AddressSpace& memory);
+  // `saved`: save_checkpoint()'s bytes of a guest whose memory this is; empty: a new guest.
+  static vmm::Result<std::unique_ptr<Recovery>> create(Options const& options, vmm::AddressSpace& memory,
+                                                       std::span<std::byte const> saved = {});
   ~Recovery() override;
 
   void on_process_start(vmm::Process& process) override;
@@ -53,6 +58,14 @@ class Recovery final : public vmm::Hooks {
   bool logged_write(vmm::Thread& thread, vmm::GuestAddr at, uint64_t value);
   [[nodiscard]] bool strict() const { return options_.store == SRS_STORE_STRICT; }
 
+  // ---- checkpoints (recovery_checkpoint.cpp); with the guest standing at its gates ----
+  // Brings what is open to an end. Errc::kBusy: not now (a thread is between its fault and its landing).
+  vmm::Result<void> prepare_checkpoint();
+  // Everything of recovery that is not in guest memory: live scopes can be undone after a restore.
+  vmm::Result<std::vector<std::byte>> save_checkpoint();
+  // After the threads of a restored guest are there, before they run.
+  vmm::Result<void> restore_threads(vmm::Process& process);
+
   // Ring records that the store has taken so far.
   [[nodiscard]] uint64_t log_records();
   [[nodiscard]] bool wants_syscalls() const override {
@@ -61,6 +74,7 @@ class Recovery final : public vmm::Hooks {
 
  private:
   RunSummary summary(vmm::Process& process);
+  void start_watch();
   Recovery(Options options, vmm::AddressSpace& memory, SlotArea slots, std::unique_ptr<store::StoreClient> store,
            std::unique_ptr<Reporter> reporter);
 
@@ -140,6 +154,7 @@ class Recovery final : public vmm::Hooks {
   std::mutex abort_mutex_;
   std::atomic<uint64_t> faults_{0}, contained_{0}, uncontained_{0}, exposed_{0}, lock_cycles_{0};
   uint64_t started_ns_ = 0;
+  std::unique_ptr<RecoveryState> restored_;  // until restore_threads()
 };
 
 }  // namespace vmsrs::runtime

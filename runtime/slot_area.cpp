@@ -2,6 +2,9 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
+#include <cstddef>
+
 namespace vmsrs::runtime {
 
 SlotArea::SlotArea(SlotArea&& o) noexcept
@@ -45,6 +48,25 @@ uint64_t SlotArea::take(int tid) {
 void SlotArea::give_back(uint64_t index) {
   std::lock_guard lock(mutex_);
   free_.push_back(index);
+}
+
+SlotArea::Saved SlotArea::save() {
+  std::lock_guard lock(mutex_);
+  Saved saved{top(), {}, free_};
+  saved.keys.assign(keys_.begin(), keys_.begin() + static_cast<std::ptrdiff_t>(saved.top));
+  return saved;
+}
+
+bool SlotArea::load(Saved const& saved) {
+  std::lock_guard lock(mutex_);
+  if (saved.top == 0 || saved.top > SRS_MAX_SLOTS || saved.keys.size() != saved.top) return false;
+  for (uint64_t const index : saved.free) {
+    if (index == 0 || index >= SRS_MAX_SLOTS) return false;
+  }
+  std::ranges::copy(saved.keys, keys_.begin());
+  free_ = saved.free;
+  top_ = saved.top;
+  return true;
 }
 
 }  // namespace vmsrs::runtime

@@ -21,6 +21,14 @@ class SlotArea {
  public:
   // Takes guest memory for all slots and rings; pages not used cost nothing.
   static vmm::Result<SlotArea> create(vmm::AddressSpace& memory);
+  // For a checkpoint: what is not in guest memory. Keys of the slots that were ever used, and those that are free.
+  struct Saved {
+    uint64_t top = 1;
+    std::vector<uint64_t> keys, free;
+  };
+  [[nodiscard]] Saved save();
+  [[nodiscard]] bool load(Saved const& saved);  // false: it makes no sense
+  [[nodiscard]] uint64_t used_bytes() const { return top() * sizeof(srs_slot); }
 
   // A free slot, set up for a thread with this virtual id; 0: none left. The slot keeps the head and the scope numbers
   // of its last thread, so that no record or owner is ever used twice.

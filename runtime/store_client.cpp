@@ -165,6 +165,14 @@ Result<std::vector<uint64_t>> StoreClient::pages_of(Owner scope) {
   return r.done(std::move(pages));
 }
 
+Result<std::vector<uint64_t>> StoreClient::save() {
+  auto answer = ask(Kind::save);
+  if (!answer) return answer;
+  Reader r(*answer);
+  auto words = r.list();
+  return r.done(std::move(words));
+}
+
 Result<std::vector<uint64_t>> StoreClient::sweep() {
   auto answer = ask(Kind::sweep);
   if (!answer) return answer;

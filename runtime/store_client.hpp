@@ -41,6 +41,7 @@ class StoreClient {
   Result<std::vector<Block>> take_freed();
   Result<std::vector<Owner>> live_scopes();
   Result<Stats> stats();
+  Result<std::vector<uint64_t>> save();
   // A round trip and nothing else.
   Result<void> ping();
 

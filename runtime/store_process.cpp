@@ -161,6 +161,9 @@ class Server {
       case Kind::live_scopes:
         put(store_.live_scopes());
         return;
+      case Kind::save:
+        if (auto words = store_.save(); ok(words)) put(*words);
+        return;
       case Kind::stats:
         put_stats(store_.stats());
         return;
@@ -196,7 +199,7 @@ Result<Memory> map_parts(std::vector<MemoryPart> const& parts) {
     void* const at = mmap(nullptr, part.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, part.fd,
                           static_cast<off_t>(part.offset));
     if (at == MAP_FAILED) return tl::unexpected(failed(Code::bad_address, "store process: mmap of guest memory"));
-    memory.add({part.guest, part.size, at});
+    memory.add({part.guest, part.size, at, part.offset});
   }
   return memory;
 }
@@ -244,7 +247,19 @@ void send_start(int socket, Code code, std::string const& message) {
   store_config.address_mask = config.address_mask;
   store_config.page_size = config.page_size;
   store_config.barrier = barrier_everywhere;
+  if (config.wrote) {
+    WriteMarks::instance().mark = [ranges = *memory, &config](void const* host) {
+      uint64_t offset = 0;
+      if (ranges.offset_of(host, offset)) config.wrote(offset);
+    };
+  }
   Store store(std::move(store_config), std::move(*memory));
+  if (!config.saved.empty()) {
+    if (auto loaded = store.go_on_from(config.saved); !loaded) {
+      send_start(socket, loaded.error().code, loaded.error().message);
+      _exit(1);
+    }
+  }
   send_start(socket, Code::ok, "");
   _exit(serve(store, socket) == 0 ? 0 : 1);
 }

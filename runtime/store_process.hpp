@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "runtime/store/store.hpp"
@@ -29,6 +30,9 @@ struct ProcessConfig {
   uint64_t tag_base = 0;      // as in struct srs_attach
   uint64_t address_mask = 0;  // as in struct srs_attach
   uint64_t page_size = 4096;
+  // The store writes a byte of the part's fd at this offset. In the store process, often: must be quick.
+  std::function<void(uint64_t offset)> wrote;
+  std::vector<uint64_t> saved;  // Store::save() of a checkpoint; empty: a new store
 };
 
 struct Process {

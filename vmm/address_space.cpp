@@ -52,9 +52,14 @@ Result<std::unique_ptr<AddressSpace>> AddressSpace::create(Config const& config)
   }
   std::unique_ptr<AddressSpace> space(new AddressSpace);
   space->window_ = w;
-  auto file = make_guest_memory_file(2 * w);
-  if (!file) return tl::unexpected(file.error());
-  space->memfd_ = std::move(*file);
+  if (config.file >= 0) {
+    space->memfd_ = ScopedFd(config.file);
+  } else {
+    auto file = make_guest_memory_file(2 * w);
+    if (!file) return tl::unexpected(file.error());
+    space->memfd_ = std::move(*file);
+  }
+  if (auto r = space->dirty_.create(2 * w); !r) return tl::unexpected(r.error());
   void* alias = ::mmap(nullptr, 2 * w, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, space->memfd(), 0);
   if (alias == MAP_FAILED) return fail_host("mmap of the guest memory's alias");
   space->alias_ = static_cast<std::byte*>(alias);
@@ -112,6 +117,7 @@ void* AddressSpace::buffer(GuestAddr addr, uint64_t size, Access access) {
   if (!contains(addr, size)) return nullptr;
   bring_back_missing(addr, size);
   if (size == 0) return at(addr.value);
+  if (access == Access::kWrite) mark_written(addr, size);
   std::shared_lock lock(mutex_);
   Backing const memfd = Backing::kMemfd;
   if (covered(addr.value, addr.value + size, need_of(access), &memfd)) return alias_of(addr.value);
@@ -137,6 +143,7 @@ bool AddressSpace::read(GuestAddr from, void* to, uint64_t size) {
 bool AddressSpace::write(GuestAddr to, void const* from, uint64_t size) {
   if (!contains(to, size)) return false;
   bring_back_missing(to, size);
+  mark_written(to, size);
   return vmm_safe_copy(at(to.value), from, size) == 0;
 }
 
@@ -238,6 +245,7 @@ void AddressSpace::protect_as_mapped(uint64_t start, uint64_t end) {
 }
 
 void AddressSpace::discard(uint64_t start, uint64_t size) {
+  mark_written(GuestAddr(start), size);
   std::byte* const pages = alias_of(start);
   if (fallocate(memfd(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pages - alias_, static_cast<off_t>(size)) != 0) {
     std::memset(pages, 0, size);  // whoever gets them next reads zeros
@@ -320,6 +328,7 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
     }
     vma.holds = file;
     if (!drop(start, start + size)) return -ENOMEM;
+    if (host_fd >= 0) mark_written(GuestAddr(start), size);
     for (uint64_t done = 0; host_fd >= 0 && done < size;) {
       ssize_t const n = pread(host_fd, alias_of(start) + done, size - done, static_cast<off_t>(offset + done));
       if (n < 0 && errno == EINTR) continue;

@@ -28,6 +28,7 @@
 #include <string>
 #include <vector>
 
+#include "vmm/dirty_map.hpp"
 #include "vmm/error.hpp"
 #include "vmm/free_ranges.hpp"
 #include "vmm/guest_addr.hpp"
@@ -62,6 +63,7 @@ class AddressSpace {
  public:
   struct Config {
     uint64_t window = 8ULL << 30;  // power of two, 2 GiB .. 8 GiB: high window + as much again for tags
+    int file = -1;  // of a restored guest: its memory, 2 * window bytes; taken over. -1: a new one
   };
   static Result<std::unique_ptr<AddressSpace>> create(Config const& config);
   ~AddressSpace();
@@ -134,6 +136,20 @@ class AddressSpace {
   // The VMA around an address; false: nothing is mapped there.
   [[nodiscard]] bool find_vma(GuestAddr addr, Vma& out) const;
 
+  // ---- checkpoints ----
+  // Pages that the host's side writes. What writes through alias() marks by itself.
+  [[nodiscard]] DirtyMap& dirty() noexcept { return dirty_; }
+  void mark_written(GuestAddr addr, uint64_t size) noexcept;
+  struct Layout {
+    std::vector<Vma> vmas;
+    std::vector<GuestRange> locked;
+    uint64_t brk_start = 0, brk = 0;
+  };
+  [[nodiscard]] Layout layout() const;
+  // Makes the mappings of a guest whose memory file this is. Areas that the monitor has made already must be among them,
+  // at the same place; `open_file` opens a file that is mapped shared: a host fd, or -errno.
+  Result<void> restore_layout(Layout const& layout, std::function<int(Vma const&)> const& open_file);
+
   // Pages away: no guest access succeeds there (it becomes a fault at the vCPU) until they are
   // back. Pages must be memfd-backed. Coalesces neighbours into one mprotect. on_missing is called,
   // with no lock held, when the monitor itself needs a page that is away; it must bring it back.
@@ -188,6 +204,7 @@ class AddressSpace {
   std::vector<GuestRange> locked_;  // shared areas: never the guest's to change
   uint64_t window_ = 0;
   uint64_t brk_start_ = 0, brk_ = 0;
+  DirtyMap dirty_;
   ScopedFd memfd_;
   std::byte* alias_ = nullptr;
 };

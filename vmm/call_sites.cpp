@@ -132,6 +132,7 @@ std::byte* CallSites::room(uint64_t near, uint64_t& address) {
   }
   address = area->start + area->used;
   area->used += kTrampolineBytes;
+  memory_.mark_written(GuestAddr(address), kTrampolineBytes);
   return memory_.alias(GuestAddr(address));
 }
 
@@ -213,10 +214,12 @@ bool CallSites::patch(uint64_t rip) {
     Bytes jump;
     jump.put(0xe9);
     jump.distance(pad, to);
+    memory_.mark_written(GuestAddr(pad), jump.code().size());
     std::memcpy(memory_.alias(GuestAddr(pad)), jump.code().data(), jump.code().size());
     change.put(0xeb, static_cast<int8_t>(static_cast<int64_t>(pad - (site + 2))));
   }
   while (change.code().size() < length) change.put(0x90);
+  memory_.mark_written(GuestAddr(site), change.code().size());
   std::memcpy(memory_.alias(GuestAddr(site)), change.code().data(), change.code().size());
   return true;
 }

@@ -105,7 +105,10 @@ void FdTable::adopt_standard_streams() {
     int const flags = fcntl(fd, F_GETFD);
     if (flags < 0 || (flags & FD_CLOEXEC) != 0) continue;
     int const copy = fcntl(fd, F_DUPFD_CLOEXEC, high_base());
-    if (copy >= 0) install_at(fd, adopt_host_fd(copy), false);
+    if (copy < 0) continue;
+    FileRef file = adopt_host_fd(copy);
+    file->standard = fd;
+    install_at(fd, std::move(file), false);
   }
 }
 

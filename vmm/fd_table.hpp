@@ -18,6 +18,7 @@
 
 namespace vmm {
 
+class StateAccess;
 class Thread;
 
 // An open file description as the guest sees it (shared by dup'ed numbers). Owns its host fd.
@@ -59,8 +60,10 @@ class OpenFile {
   std::atomic<bool> socket_timeout{false};  // SO_RCVTIMEO or SO_SNDTIMEO is set
   std::atomic<bool> accepted{false};        // a connection that accept() gave
   std::atomic<bool> read_only{false};       // on procfs: no write access by re-opening
+  std::atomic<int> standard{-1};            // 0, 1, 2: the stream of that number that the monitor was started with
 
  private:
+  friend class StateAccess;  // vmm/checkpoint
   Kind kind_;
   int host_fd_;
   std::string path_;

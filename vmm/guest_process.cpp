@@ -8,6 +8,7 @@
 #include <climits>
 #include <cstdio>
 
+#include "vmm/checkpoint/process_state.hpp"
 #include "vmm/exitless_calls.hpp"
 #include "vmm/kick.hpp"
 #include "vmm/robust_list.hpp"
@@ -62,11 +63,20 @@ Result<ExitStatus> GuestProcess::run(ProgramSpec const& spec, SignalGateway& gat
   auto loaded = load_program(*this, spec);
   if (!loaded) return tl::unexpected(loaded.error());
   gateway_ = &gateway;
+  return run(
+      [&]() -> Result<void> {
+        int64_t const r = start_thread(*loaded, {}, 0, {}, {}, {});
+        if (r < 0) return fail_host("starting the first thread", static_cast<int>(-r));
+        return {};
+      },
+      gateway);
+}
+
+Result<ExitStatus> GuestProcess::run(std::function<Result<void>()> const& begin, SignalGateway& gateway) {
   hooks_->on_process_start(*this);
-  if (int64_t const r = start_thread(*loaded, {}, 0, {}, {}, {}); r < 0) {
-    return fail_host("starting the first thread", static_cast<int>(-r));
-  }
+  if (auto begun = begin(); !begun) return tl::unexpected(begun.error());
   if (auto r = gateway.start(*this); !r) return tl::unexpected(r.error());
+  if (on_started) on_started(*this);
   std::unique_lock lock(threads_mutex_);
   all_ended_.wait(lock, [this] { return threads_.empty(); });
   lock.unlock();
@@ -81,6 +91,10 @@ Result<GuestProcess::Worker*> GuestProcess::idle_worker() {
     idle_.pop_back();
     return worker;
   }
+  return make_worker();
+}
+
+Result<GuestProcess::Worker*> GuestProcess::make_worker() {
   auto const index = static_cast<unsigned>(workers_.size());
   auto vcpu = Vcpu::create(*vm_, index);
   if (!vcpu) return tl::unexpected(vcpu.error());
@@ -141,12 +155,64 @@ int64_t GuestProcess::start_thread(Registers const& regs, std::span<std::byte co
   return tid;
 }
 
+// A restored thread gets the vCPU that it had: its registers may hold the address of that one's stubs
+// (vmm/call_sites.hpp).
+Result<GuestProcess::Worker*> GuestProcess::worker_at(unsigned index) {
+  std::unique_lock lock(workers_mutex_);
+  while (workers_.size() <= index) {
+    auto made = make_worker();
+    if (!made) return made;
+    idle_.push_back(*made);
+    probed_changed_.wait(lock, [this] { return probed_; });  // no second vCPU before the first knows this KVM
+  }
+  Worker* const worker = workers_[index].get();
+  if (std::erase(idle_, worker) == 0) return fail(Errc::kBadCheckpoint, "two threads have the same vCPU");
+  return worker;
+}
+
+// While the process is paused: the thread stands at its first gate until it is resumed.
+Result<void> GuestProcess::restore_thread(ThreadImage const& image) {
+  auto worker = worker_at(image.vcpu);
+  if (!worker) return tl::unexpected(worker.error());
+  Vcpu& vcpu = *(*worker)->vcpu;
+  auto thread = std::make_unique<GuestThread>(*this, image.tid, vcpu, *pollers_, *sites_);
+  thread->regs() = image.regs;
+  thread->set_gs_base(image.regs.gs_base);
+  thread->clear_child_tid = GuestAddr(image.clear_child_tid);
+  thread->robust_list = GuestAddr(image.robust_list);
+  thread->set_name(image.name);
+  sched_getaffinity(0, sizeof thread->affinity, &thread->affinity);
+  ThreadSignals& signals = thread->signals();
+  signals.blocked = image.blocked & ~kUnblockable;
+  if (image.has_saved_mask) signals.saved_mask = image.saved_mask;
+  signals.alt_stack = GuestAddr(image.alt_stack);
+  signals.alt_size = image.alt_size;
+  signals.alt_flags = image.alt_flags;
+  signals.trap = {image.trap[0], image.trap[1], image.trap[2]};
+  if (image.in_call) thread->resume_in_call({image.call_nr, image.call_result}, image.deadline, image.sent);
+  if (!vcpu.set_xsave(image.xsave))
+    return fail(Errc::kBadCheckpoint, "this processor refuses a thread's vector registers");
+  {
+    std::lock_guard threads(threads_mutex_);
+    if (!threads_.emplace(image.tid, thread.get()).second)
+      return fail(Errc::kBadCheckpoint, "a thread id is there twice");
+    stats_.threads_started.fetch_add(1, std::memory_order_relaxed);
+    if (threads_.size() > stats_.peak_threads) stats_.peak_threads = threads_.size();
+  }
+  std::lock_guard lock(workers_mutex_);
+  (*worker)->job = std::move(thread);
+  (*worker)->wake.notify_one();
+  return {};
+}
+
 void GuestProcess::work(Worker& worker) {
   if (worker.vcpu->index() == 0) {
     if (auto r = worker.vcpu->probe(vm_->traits()); !r) broken(r.error().message);
     if (!vm_->traits().exit_from_ring3) sites_->turn_off();
   }
   std::unique_lock lock(workers_mutex_);
+  probed_ = true;
+  probed_changed_.notify_all();
   for (;;) {
     worker.wake.wait(lock, [&] { return worker.job != nullptr || stopping_; });
     if (worker.job == nullptr) return;

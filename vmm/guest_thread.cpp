@@ -10,6 +10,7 @@
 #include "vmm/decode.hpp"
 #include "vmm/exitless_calls.hpp"
 #include "vmm/kick.hpp"
+#include "vmm/syscalls/rlimits.hpp"
 #include "vmm/view.hpp"
 
 namespace vmm {
@@ -71,12 +72,20 @@ void GuestThread::adopt_host_thread() {
   // A pooled host thread still has that of the guest thread before. Refused where the processors went offline: then
   // any.
   sched_setaffinity(0, sizeof affinity, &affinity);
+  if (!name_.empty()) set_thread_name(*this, name_);
   host_tid_.store(static_cast<int>(syscall(SYS_gettid)));
 }
 
 void GuestThread::run() {
   if (set_child_tid && !memory().write(set_child_tid, tid_)) set_child_tid = GuestAddr();
   process_.hooks().on_thread_start(*this);
+  if (resumed_) {
+    resumed_ = false;
+    if (gate(&call_) && call_) make_call({regs_.rax, {regs_.rdi, regs_.rsi, regs_.rdx, regs_.r10, regs_.r8, regs_.r9}});
+    call_.reset();
+    restart_deadline_ = 0;
+    sent_ = 0;
+  }
   while (gate()) {
     VmExit const exit = enter_guest();
     if (std::holds_alternative<ExitKicked>(exit)) continue;
@@ -141,7 +150,7 @@ bool GuestThread::gate(std::optional<InterruptedCall>* call) {
   kicked_.store(false);
   for (;;) {
     if (finished_ || process_.exiting()) return false;
-    process_.park_if_pausing(*this);
+    process_.park_if_pausing(*this, true);
     if (int const signal = forced_.exchange(0); signal != 0) {
       Fault f;
       f.kind = FaultKind::kForced;
@@ -211,7 +220,9 @@ bool GuestThread::site_is_hot(uint64_t site) {
 void GuestThread::patch_site() {
   site_due_ = false;
   if (process_.view_open()) return sites_.put_off(regs_.rip);
+  call_ = InterruptedCall{regs_.rax, kRestartSys};  // for a checkpoint that comes first
   process_.pause_all(this);
+  call_.reset();
   bool const now = !process_.view_open();
   bool const patched = now && sites_.patch(regs_.rip);
   process_.resume_all();
@@ -245,9 +256,21 @@ CallServer::Answer GuestThread::serve_posted(SyscallArgs const& call, uint64_t s
   return {Answer::kDoneLeave, result};
 }
 
+void GuestThread::resume_in_call(InterruptedCall const& call, int64_t deadline, uint64_t sent) noexcept {
+  call_ = call;
+  restart_deadline_ = deadline;
+  sent_ = sent;
+  resumed_ = true;
+}
+
 void GuestThread::on_syscall() {
-  SyscallArgs const args{regs_.rax, {regs_.rdi, regs_.rsi, regs_.rdx, regs_.r10, regs_.r8, regs_.r9}};
-  std::optional<InterruptedCall> call;
+  make_call({regs_.rax, {regs_.rdi, regs_.rsi, regs_.rdx, regs_.r10, regs_.r8, regs_.r9}});
+  call_.reset();
+  restart_deadline_ = 0;
+  sent_ = 0;
+}
+
+void GuestThread::make_call(SyscallArgs const& args) {
   for (;;) {
     int64_t const result = dispatch(args);
     if (result == kRegistersSet) break;
@@ -255,12 +278,10 @@ void GuestThread::on_syscall() {
       regs_.rax = static_cast<uint64_t>(result);
       break;
     }
-    call = InterruptedCall{args.nr, result};
-    if (!gate(&call)) return;
-    if (!call) break;  // the registers are a handler's, or recovery's
+    call_ = InterruptedCall{args.nr, result};
+    if (!gate(&call_)) return;
+    if (!call_) break;  // the registers are a handler's, or recovery's
   }
-  restart_deadline_ = 0;
-  sent_ = 0;
 }
 
 int64_t GuestThread::dispatch(SyscallArgs const& args) {

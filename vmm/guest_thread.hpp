@@ -4,6 +4,7 @@
 #include <sched.h>
 
 #include <optional>
+#include <string>
 
 #include "vmm/call_sites.hpp"
 #include "vmm/pollers.hpp"
@@ -24,8 +25,17 @@ class GuestThread final : public Thread, private CallServer {
   Result<void> enter_view() override;
   void leave_view() override;
   [[nodiscard]] Registers call_registers() const override;
+  void set_name(std::string name) { name_ = std::move(name); }  // before run()
   void finish() noexcept { finished_ = true; }  // the exit system call; by the thread itself
   void adopt_host_thread();
+
+  // For a checkpoint, while the thread stands at a gate: the system call that it is making and must make again. Its
+  // registers are those behind the call's instruction, with rax not yet set.
+  [[nodiscard]] std::optional<InterruptedCall> const& interrupted_call() const noexcept { return call_; }
+  // For a restore, before run(): the thread goes on in the middle of this call.
+  void resume_in_call(InterruptedCall const& call, int64_t deadline, uint64_t sent) noexcept;
+  [[nodiscard]] unsigned vcpu_index() const noexcept { return vcpu_.index(); }
+  [[nodiscard]] uint64_t sent_in_call() const noexcept { return sent_; }
 
   GuestAddr clear_child_tid;  // written 0 and woken at the thread's end
   GuestAddr set_child_tid;    // written the tid before the thread's first instruction
@@ -42,6 +52,7 @@ class GuestThread final : public Thread, private CallServer {
   void patch_site();
   bool site_is_hot(uint64_t site);
   void on_syscall();
+  void make_call(SyscallArgs const& args);
   int64_t dispatch(SyscallArgs const& args);
   void on_exception(ExitException const& exception);
   void on_denied();
@@ -55,6 +66,9 @@ class GuestThread final : public Thread, private CallServer {
   Pollers& pollers_;
   Seat& seat_;
   CallSites& sites_;
+  std::optional<InterruptedCall> call_;  // under way, and interrupted
+  bool resumed_ = false;                 // run() begins with it
+  std::string name_;                     // to be given to it when it starts; empty: none
   bool site_due_ = false;  // a poller found the present call's site often used
   bool finished_ = false;
   unsigned denied_again_ = 0;  // the same access denied in a row, with nothing to explain it

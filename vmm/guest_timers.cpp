@@ -81,6 +81,7 @@ void GuestTimers::run() {
     for (int i = 0; i < n; i++) {
       int const id = static_cast<int>(static_cast<uint32_t>(events[i].data.u64));
       if (id == kStopId) return;
+      std::lock_guard deliver(deliver_mutex_);
       Expiry expiry{};
       {
         std::lock_guard lock(mutex_);

@@ -22,6 +22,7 @@
 namespace vmm {
 
 class Process;
+class StateAccess;
 
 class GuestTimers {
  public:
@@ -49,6 +50,7 @@ class GuestTimers {
   int get_interval(int which, itimerspec& now);
 
  private:
+  friend class StateAccess;  // vmm/checkpoint
   enum class Clock { kHost, kCpu, kUserCpu };
   struct Timer {
     int id = 0;
@@ -75,6 +77,7 @@ class GuestTimers {
   void send(Expiry const& expiry);
 
   Process& process_;
+  std::mutex deliver_mutex_;  // from a timer's expiry until its signal is queued; a checkpoint must not fall between
   std::mutex mutex_;
   std::map<int, Timer> timers_;  // setitimer's at -1, -2, -3
   int next_id_ = 0;

@@ -286,6 +286,7 @@ Result<Registers> load_program(Process& process, ProgramSpec const& spec) {
   auto vdso = load_vdso(space);
   if (!vdso) return tl::unexpected(vdso.error());
   process.time_page = vdso->time_page;
+  process.time_page_at = vdso->page;
   auto sp = build_stack(process, *image, loaded, vdso->image.value, *stack);
   if (!sp) return tl::unexpected(sp.error());
   Registers regs;

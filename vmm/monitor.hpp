@@ -19,8 +19,15 @@ struct RunConfig {
 // memory, before the first thread exists.
 Result<std::unique_ptr<AddressSpace>> make_memory(RunConfig const& config);
 
-// Runs the program to its end. `hooks` may be null. `on_end` sees the process after its last thread ended.
+// Runs the program to its end. `hooks` may be null. `on_start` sees the process when its first thread has been started,
+// on the calling thread, and must not wait for the guest; `on_end` after its last thread ended.
 Result<ExitStatus> run_guest(RunConfig const& config, std::unique_ptr<AddressSpace> memory, Hooks* hooks,
-                             std::function<void(GuestProcess&)> const& on_end = {});
+                             std::function<void(GuestProcess&)> const& on_end = {},
+                             std::function<void(GuestProcess&)> const& on_start = {});
+
+// The same with a guest that `begin` makes (from a checkpoint), instead of a program; config.program is not looked at.
+Result<ExitStatus> run_made_guest(RunConfig const& config, std::unique_ptr<AddressSpace> memory, Hooks* hooks,
+                                  std::function<Result<void>(GuestProcess&)> const& begin,
+                                  std::function<void(GuestProcess&)> const& on_end = {});
 
 }  // namespace vmm

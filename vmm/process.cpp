@@ -45,8 +45,8 @@ void Process::state_changed() noexcept {
   pause_changed_.notify_all();
 }
 
-void Process::park_if_pausing(Thread& thread) {
-  if (!pausing_.load()) return;
+void Process::park_if_pausing(Thread& thread, bool gate) {
+  if (!pausing_.load() || (at_gates_.load() && !gate)) return;
   std::unique_lock lock(pause_mutex_);
   if (pauser_ == &thread) return;
   thread.state_.store(RunState::kParked);
@@ -81,8 +81,28 @@ void Process::pause_all(Thread* self) {
   });
 }
 
+void Process::stop_at_gates() {
+  std::unique_lock lock(pause_mutex_);
+  pause_changed_.wait(lock, [&] { return !pausing_.load(); });
+  at_gates_.store(true);
+  pausing_.store(true);
+  pauser_ = nullptr;
+  lock.unlock();
+  // From here on no thread enters the guest or a call that may block: each looks after it has announced its state.
+  for_each_thread([](Thread& thread) {
+    if (RunState const state = thread.state(); state == RunState::kGuest || state == RunState::kBlocked) thread.kick();
+  });
+  lock.lock();
+  pause_changed_.wait(lock, [&] {
+    bool stopped = true;
+    for_each_thread([&](Thread& thread) { stopped = stopped && thread.state() == RunState::kParked; });
+    return stopped;
+  });
+}
+
 void Process::resume_all() {
   std::lock_guard lock(pause_mutex_);
+  at_gates_.store(false);
   pausing_.store(false);
   pauser_ = nullptr;
   pause_changed_.notify_all();

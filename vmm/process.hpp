@@ -68,11 +68,17 @@ class Process {
   // that is no guest thread.
   void pause_all(Thread* self);
   void resume_all();
+  // The same for a checkpoint: blocked calls are interrupted too, and every thread stands at a gate with its registers
+  // whole (GuestThread::interrupted_call() says whether a call is to be made again). By a host thread that is no guest
+  // thread.
+  void stop_at_gates();
+  [[nodiscard]] bool stopping_at_gates() const noexcept { return at_gates_.load(); }
 
   [[nodiscard]] bool pausing() const noexcept { return pausing_.load(); }
   // For Thread: a thread's state changed to one that a pauser may wait for; a gate for a thread outside the guest.
   void state_changed() noexcept;
-  void park_if_pausing(Thread& thread);
+  // `gate`: the thread stands at a gate, not inside a call's handler.
+  void park_if_pausing(Thread& thread, bool gate = false);
 
  protected:
   Process() = default;
@@ -85,7 +91,7 @@ class Process {
   std::map<int, Thread*> threads_;
   std::atomic<bool> exiting_{false};
   std::atomic<int> exit_code_{0}, exit_signal_{0};
-  std::atomic<bool> pausing_{false};
+  std::atomic<bool> pausing_{false}, at_gates_{false};
   Thread* pauser_ =
       nullptr;  // guarded by pause_mutex_; may be null while pausing: a host thread that is no guest thread
   std::mutex pause_mutex_;
@@ -97,6 +103,7 @@ class Process {
   // The clocks that the guest's vDSO and the monitor's own handlers share; null: the host's. It writes into the guest's
   // memory, so it is the last member: gone before memory_ is.
   std::shared_ptr<TimePage> time_page;
+  GuestAddr time_page_at;  // in the guest; null: none
 };
 
 }  // namespace vmm

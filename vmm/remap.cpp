@@ -60,6 +60,7 @@ int64_t AddressSpace::remap_locked(uint64_t old, uint64_t old_size, uint64_t new
   uint64_t const to = (flags & MREMAP_FIXED) ? fixed : find_free(new_size, 0);
   if (to == 0) return -ENOMEM;
   if (int64_t const r = place(to, new_size, vma.prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, vma.name); r < 0) return r;
+  mark_written(GuestAddr(to), std::min(old_size, new_size));
   std::memcpy(alias_of(to), alias_of(old), std::min(old_size, new_size));
   if (!drop(old, old + old_size)) broken("unmapping what mremap has moved", old, old_size);
   return static_cast<int64_t>(to);

@@ -24,6 +24,7 @@ namespace vmm {
 
 class GuestTimers;
 class Process;
+class StateAccess;
 class Thread;
 
 // As the guest's rt_sigaction passes it (the kernel's struct, not libc's).
@@ -152,6 +153,7 @@ class ProcessSignals {
   void shut_down();
 
  private:
+  friend class StateAccess;  // vmm/checkpoint
   struct Watch {
     int fd;
     uint64_t mask;

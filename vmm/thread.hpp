@@ -73,6 +73,7 @@ class Thread {
 
   // For the layer above: the thread faults (FaultKind::kForced) at its next gate. Any thread may call it.
   void force_fault(int signal) noexcept;
+  [[nodiscard]] bool fault_forced() const noexcept { return forced_.load() != 0; }  // and has not happened yet
 
   // For the layer above, by the thread itself: from here on the thread runs in the copy-on-write view (view.hpp), until
   // it leaves it. Errc::kBusy: another thread is in it. While it is there, no signal is delivered to it, and

@@ -60,6 +60,11 @@ void set(vmsrs_time_line& to, vmsrs_time_line const& from) {
 
 Result<std::shared_ptr<TimePage>> TimePage::create(std::byte* page) {
   std::shared_ptr<TimePage> result(new TimePage(page));
+  // A page that has been in use: no reader that it interrupted may find its number again.
+  if (page != nullptr && result->guest_->seq != 0) {
+    result->own_.seq = (result->guest_->seq | 1) + 1;
+    result->guest_->valid = 0;
+  }
   if (!counter_is_clock()) return result;
   result->calibrate();
   sigset_t all, before;

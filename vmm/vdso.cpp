@@ -31,6 +31,12 @@ bool guest_sees_host_aux() {
 
 }  // namespace
 
+Result<std::shared_ptr<TimePage>> resume_time_page(std::byte* page) {
+  auto made = TimePage::create(page);
+  if (made && guest_sees_host_aux()) (*made)->set_cpu_from_aux(true);
+  return made;
+}
+
 Result<VdsoImage> load_vdso(AddressSpace& memory) {
   auto const image = vdso_bytes();
   VdsoImage result;
@@ -41,10 +47,9 @@ Result<VdsoImage> load_vdso(AddressSpace& memory) {
   result.image = *area + kPageSize;
   std::memcpy(memory.alias(result.image), image.data(), image.size());
   memory.set_area_protection(*area, PROT_READ | PROT_EXEC);
-  auto page = TimePage::create(memory.alias(result.page));
+  auto page = resume_time_page(memory.alias(result.page));
   if (!page) return tl::unexpected<Error>(page.error());
   result.time_page = std::move(*page);
-  if (guest_sees_host_aux()) result.time_page->set_cpu_from_aux(true);
   return result;
 }
 

@@ -26,5 +26,7 @@ struct VdsoImage {
 // Maps time page and image: readable and executable, never writable by the guest and not unmapped
 // by it. Starts the time page's updater. The address space must outlive the time page.
 Result<VdsoImage> load_vdso(AddressSpace& memory);
+// For a time page that is in the guest's memory already.
+Result<std::shared_ptr<TimePage>> resume_time_page(std::byte* page);
 
 }  // namespace vmm

@@ -101,6 +101,32 @@ Result<void> Vm::add_slot(uint64_t guest, uint64_t size, void const* host) {
   return {};
 }
 
+Result<void> Vm::track_writes(bool on) {
+  for (Logged& slot : logged_) {
+    slot.region.flags = on ? KVM_MEM_LOG_DIRTY_PAGES : 0;
+    if (ioctl(vm_.get(), KVM_SET_USER_MEMORY_REGION, &slot.region) != 0) {
+      return fail_host(fmt::format("KVM_SET_USER_MEMORY_REGION (logging of slot {})", slot.region.slot));
+    }
+  }
+  return {};
+}
+
+Result<void> Vm::fetch_dirty(std::span<uint64_t> bitmap) {
+  for (Logged const& slot : logged_) {
+    uint64_t const words = slot.region.memory_size / kPageSize / 64, first = slot.first_page / 64;
+    if (first + words > bitmap.size()) return fail_host("the map of written pages", EINVAL);
+    log_.assign(words, 0);
+    kvm_dirty_log request{};
+    request.slot = slot.region.slot;
+    request.dirty_bitmap = log_.data();
+    if (ioctl(vm_.get(), KVM_GET_DIRTY_LOG, &request) != 0) {
+      return fail_host(fmt::format("KVM_GET_DIRTY_LOG (slot {})", slot.region.slot));
+    }
+    for (uint64_t i = 0; i < words; ++i) bitmap[first + i] |= log_[i];
+  }
+  return {};
+}
+
 Result<std::unique_ptr<Vm>> Vm::create(AddressSpace const& memory, PostableCalls const& postable) {
   auto kvm = open_kvm();
   if (!kvm) return tl::unexpected(kvm.error());
@@ -125,6 +151,11 @@ Result<std::unique_ptr<Vm>> Vm::create(AddressSpace const& memory, PostableCalls
   for (auto const& piece : memory.pieces()) {
     auto r = vm->add_slot(piece.guest_base.value, piece.size, reinterpret_cast<void const*>(piece.guest_base.value));
     if (!r) return tl::unexpected(r.error());
+    kvm_userspace_memory_region region{};
+    region.slot = vm->slots_.load() - 1;
+    region.guest_phys_addr = region.userspace_addr = piece.guest_base.value;
+    region.memory_size = piece.size;
+    vm->logged_.push_back({region, piece.memfd_offset / kPageSize});
   }
   auto r = vm->add_slot(kSystemBase, vm->system_.size(), vm->system_.host());
   if (!r) return tl::unexpected(r.error());

@@ -3,10 +3,12 @@
 
 #include <atomic>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "vmm/address_space.hpp"
 #include "vmm/error.hpp"
+#include "vmm/kvm_abi.hpp"
 #include "vmm/kvm_traits.hpp"
 #include "vmm/scoped_fd.hpp"
 #include "vmm/syscall_stub.hpp"
@@ -21,6 +23,11 @@ class Vm {
   static Result<std::unique_ptr<Vm>> create(AddressSpace const& memory, PostableCalls const& postable);
   // One more memory slot, for as long as the VM lives.
   Result<void> add_slot(uint64_t guest, uint64_t size, void const* host);
+  // KVM's log of the pages that the guest writes: on or off. Turning it on forgets what was logged.
+  Result<void> track_writes(bool on);
+  // Ors the pages of the guest's memory file that the guest has written since the last call into `bitmap` (a bit per
+  // page), and begins anew. With no vCPU running nothing is missed or told twice.
+  Result<void> fetch_dirty(std::span<uint64_t> bitmap);
   [[nodiscard]] int fd() const noexcept { return vm_.get(); }
   [[nodiscard]] SystemPages const& system() const noexcept { return system_; }
   // Known after the first vCPU's probe; no second vCPU may be made before.
@@ -39,6 +46,12 @@ class Vm {
   SystemPages system_;
   PostableCalls postable_;
   KvmTraits traits_;
+  struct Logged {  // a slot of the guest's memory
+    kvm_userspace_memory_region region;
+    uint64_t first_page;  // in the memory file
+  };
+  std::vector<Logged> logged_;
+  std::vector<uint64_t> log_;  // of one slot, as KVM gives it
   std::atomic<unsigned> slots_{0};
   int run_size_ = 0;
   unsigned max_vcpus_ = 0;

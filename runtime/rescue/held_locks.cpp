@@ -39,6 +39,7 @@ HeldLocks held_locks(vmm::Thread& thread, LandingPad const& pad) {
   HeldLocks result;
   if (!pad.holds()) return result;  // it has never taken a lock
   auto* const holds = reinterpret_cast<srs_rescue_holds*>(thread.memory().alias(pad.holds()));
+  thread.memory().mark_written(pad.holds(), sizeof *holds);
   auto const doubt = [&](char const* why) {
     result.doubt = why;
     return result;

@@ -123,6 +123,7 @@ char const* LandingPad::refusal(vmm::Thread& thread) const {
 }
 
 void LandingPad::put_back(vmm::Thread& thread) const {
+  thread.memory().mark_written(vmm::GuestAddr(stack_low()), stack_.size());
   std::memcpy(thread.memory().alias(vmm::GuestAddr(stack_low())), stack_.data(), stack_.size());
   thread.process().signals().set_blocked(thread, blocked_);
   // Offsets of the XSAVE area: Intel SDM vol. 1, 13.4.1. The x87 stack is emptied and exception flags are cleared;

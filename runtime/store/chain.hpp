@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "runtime/store/types.hpp"
@@ -85,6 +86,7 @@ class Chain {
 
   bool empty() const { return entries_.empty(); }
   std::vector<Entry> const& entries() const { return entries_; }
+  void put(std::vector<Entry> entries) { entries_ = std::move(entries); }  // of a saved store
 
   TagId top = 0;             // newest record of the word that the store knows of
   uint64_t* word = nullptr;  // in this process

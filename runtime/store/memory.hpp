@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "runtime/store/types.hpp"
@@ -22,12 +23,35 @@ class Memory {
     }
     return nullptr;
   }
+  // Where a host address lies in the file behind it; false: in none.
+  bool offset_of(void const* host, uint64_t& offset) const {
+    for (Range const& r : ranges_) {
+      auto const at = static_cast<uint64_t>(static_cast<std::byte const*>(host) - static_cast<std::byte const*>(r.host));
+      if (at >= r.size) continue;
+      offset = r.offset + at;
+      return true;
+    }
+    return false;
+  }
   // The aligned word at guest, or null.
   uint64_t* word(uint64_t guest) const { return (guest & 7) != 0 ? nullptr : static_cast<uint64_t*>(at(guest, 8)); }
 
  private:
   std::vector<Range> ranges_;
 };
+
+// The pages that the store writes, for whoever takes checkpoints of the guest: a bit per page in a map that is shared
+// with the monitor (vmm/dirty_map.hpp). Set once, before the first store; none: nobody asks.
+struct WriteMarks {
+  std::function<void(void const* host)> mark;
+  static WriteMarks& instance() {
+    static WriteMarks marks;
+    return marks;
+  }
+};
+inline void note_write(void const* p) {
+  if (auto const& mark = WriteMarks::instance().mark) mark(p);
+}
 
 inline uint64_t load(uint64_t const* p) {
   return __atomic_load_n(p, __ATOMIC_ACQUIRE);
@@ -38,6 +62,7 @@ inline srs_record load(srs_record const* r) {
   return {word(&r->what), word(&r->a), word(&r->b), word(&r->check)};
 }
 inline bool swap(uint64_t* p, uint64_t& seen, uint64_t fresh) {
+  note_write(p);
   return __atomic_compare_exchange_n(p, &seen, fresh, false, __ATOMIC_SEQ_CST, __ATOMIC_ACQUIRE);
 }
 

@@ -79,9 +79,16 @@ class Store {
   std::vector<Owner> live_scopes() const;
   Stats stats() const;
 
+  // All of it as words, after drain_all() and sweep(); and back, into a store that is as new, over memory that holds
+  // what it held then.
+  Result<std::vector<uint64_t>> save();
+  Result<void> go_on_from(std::vector<uint64_t> const& saved);
+
  private:
   struct Frame;
   struct Slot;
+  template <class A>
+  static void visit_slot(A& a, Slot& slot);
   struct Batch;
   struct Polluted {
     uint64_t* word;

@@ -56,6 +56,7 @@ struct Range {
   uint64_t guest = 0;
   uint64_t size = 0;
   void* host = nullptr;
+  uint64_t offset = 0;  // in the file behind it, where there is one
 };
 
 struct Action {

@@ -11,6 +11,7 @@
 namespace vmm {
 
 class ProcessSignals;
+class StateAccess;
 class Thread;
 
 class SignalFd : public OpenFile {
@@ -25,6 +26,7 @@ class SignalFd : public OpenFile {
   std::atomic<bool> nonblock;
 
  private:
+  friend class StateAccess;  // vmm/checkpoint
   ProcessSignals& signals_;
   std::atomic<uint64_t> mask_;
 };
