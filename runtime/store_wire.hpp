@@ -24,7 +24,7 @@ enum class Kind : uint32_t {
   take_freed,
   live_scopes,
   stats,
-  save,  // the answer is Store::save()'s words, as a list
+  save,    // the answer is Store::save()'s words, as a list
   more,    // the next part of the last answer
   nothing  // for measuring the round trip
 };

@@ -26,7 +26,8 @@ class Memory {
   // Where a host address lies in the file behind it; false: in none.
   bool offset_of(void const* host, uint64_t& offset) const {
     for (Range const& r : ranges_) {
-      auto const at = static_cast<uint64_t>(static_cast<std::byte const*>(host) - static_cast<std::byte const*>(r.host));
+      auto const at =
+          static_cast<uint64_t>(static_cast<std::byte const*>(host) - static_cast<std::byte const*>(r.host));
       if (at >= r.size) continue;
       offset = r.offset + at;
       return true;
