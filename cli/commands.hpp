@@ -34,6 +34,11 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes, Hoo
 Command add_inject(CLI::App& app, std::vector<std::string> const& after_dashes);
 Command add_predict(CLI::App& app);
 Command add_syscalls(CLI::App& app);
+Command add_detectd(CLI::App& app);
+Command add_status(CLI::App& app);
+Command add_stop(CLI::App& app);
+Command add_register(CLI::App& app);
+Command add_deregister(CLI::App& app);
 Command add_checkpoint(CLI::App& app);
 Command add_restore(CLI::App& app);
 

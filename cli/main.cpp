@@ -57,6 +57,17 @@ int main(int argc, char** argv) {
   commands.push_back({checkpoint, vmsrs::cli::add_checkpoint(*checkpoint)});
   CLI::App* restore = app.add_subcommand("restore", "run a guest on from a checkpoint");
   commands.push_back({restore, vmsrs::cli::add_restore(*restore)});
+  using Add = vmsrs::cli::Command (*)(CLI::App&);
+  auto const add = [&](char const* name, char const* about, Add add_command) {
+    CLI::App* const parser = app.add_subcommand(name, about);
+    commands.push_back({parser, add_command(*parser)});
+  };
+  add("detectd", "detect failures of the VMs of this host, of their applications and of other hosts",
+      vmsrs::cli::add_detectd);
+  add("status", "show hosts, detectors, VMs and applications", vmsrs::cli::add_status);
+  add("stop", "end a VM's program: an operator's stop, no failure", vmsrs::cli::add_stop);
+  add("register", "have an application of a running VM watched", vmsrs::cli::add_register);
+  add("deregister", "have an application watched no more", vmsrs::cli::add_deregister);
   try {
     app.parse(own, argv);
     for (auto const& entry : commands) {

@@ -11,7 +11,9 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/commands.hpp"
+#include "cli/detect_options.hpp"
 #include "cli/supervisor.hpp"
+#include "runtime/detect/publisher.hpp"
 #include "runtime/recovery.hpp"
 #include "vmm/monitor.hpp"
 
@@ -31,6 +33,7 @@ struct RunOptions {
   std::string rescue_adapter, strike_call, control;
   bool verbose = false, stats = false, recovery = true, no_undo = false, no_suppress = false, restart = false;
   runtime::Options recovery_options;
+  StatusOptions status;
 };
 
 int status_of(vmm::Error const& error) {
@@ -205,6 +208,16 @@ int run(RunOptions const& options, HooksInFront const& in_front) {
           {vmm::Errc::kBadOption, fmt::format("--stats-json {}: {}", options.stats_json, std::strerror(errno)), errno});
     }
   }
+  auto publisher = make_publisher(options.status, options.program.front(), options.verbose);
+  if (!publisher) return fail(publisher.error());
+  if (*publisher != nullptr) {
+    config.watch = [&](vmm::GuestProcess& process) {
+      std::function<uint64_t()> open_scopes;
+      if (recovery != nullptr) open_scopes = [&recovery] { return recovery->open_scopes(); };
+      (*publisher)->start(process, std::move(open_scopes));
+      return std::shared_ptr<void>(nullptr, [&publisher](void*) { (*publisher)->stop(); });
+    };
+  }
   vmm::Hooks* hooks = recovery.get();
   std::unique_ptr<vmm::Hooks> front;
   if (in_front) {
@@ -216,6 +229,7 @@ int run(RunOptions const& options, HooksInFront const& in_front) {
   auto const begin = std::chrono::steady_clock::now();
   Door door;
   auto const on_end = [&](vmm::GuestProcess& process) {
+    if (*publisher != nullptr) (*publisher)->finish();
     std::chrono::duration<double> const seconds = std::chrono::steady_clock::now() - begin;
     auto stats = stats_of(process, seconds.count());
     if (recovery != nullptr) stats["log_records"] = recovery->log_records();
@@ -274,6 +288,7 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes, Hoo
     };
     app.add_option_function<std::string>(name, set, about);
   };
+  add_status_options(app, options->status);
   choice("--recovery", r.recovery, std::map<std::string, bool>{{"on", true}, {"off", false}},
          "on (default) or off: faults are the program's own");
   choice("--store", r.store, std::map<std::string, uint32_t>{{"log", SRS_STORE_LOG}, {"strict", SRS_STORE_STRICT}},

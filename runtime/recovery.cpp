@@ -111,6 +111,13 @@ RunSummary Recovery::summary(vmm::Process& process) {
   return s;
 }
 
+uint64_t Recovery::open_scopes() const {
+  uint64_t open = 0;
+  uint64_t const top = slots_.top();
+  for (uint64_t i = 1; i < top; ++i) open += __atomic_load_n(&slots_.host(i)->depth, __ATOMIC_RELAXED) != 0 ? 1 : 0;
+  return open;
+}
+
 uint64_t Recovery::log_records() {
   auto const stats = store_->stats();
   return stats ? stats->records : 0;

@@ -66,6 +66,8 @@ class Recovery final : public vmm::Hooks {
   // After the threads of a restored guest are there, before they run.
   vmm::Result<void> restore_threads(vmm::Process& process);
 
+  // Request scopes under way, as libsrs's slots in guest memory say. Any thread.
+  [[nodiscard]] uint64_t open_scopes() const;
   // Ring records that the store has taken so far.
   [[nodiscard]] uint64_t log_records();
   [[nodiscard]] bool wants_syscalls() const override {

@@ -140,7 +140,7 @@ VmExit GuestThread::enter_guest() {
   pollers_.enter(seat_, *this, view_ == nullptr);  // what happens in a view is the layer above's to decide
   VmExit exit = vcpu_.run(regs_);
   pollers_.leave(seat_);
-  ++exits_;
+  exits_.store(exits() + 1, std::memory_order_relaxed);
   state_.store(RunState::kMonitor);
   return exit;
 }
@@ -242,6 +242,7 @@ CallServer::Answer GuestThread::serve_posted(SyscallArgs const& call, uint64_t s
   if (is_restart(result)) return {by_exit_ ? Answer::kLeave : Answer::kMustWait};
   if (result == kRegistersSet) return {};
   restart_deadline_ = 0;
+  served_.store(served_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   Stats& stats = process_.stats();
   stats.exitless_calls.fetch_add(1, std::memory_order_relaxed);
   if (call.nr < stats.exitless.size()) {
@@ -300,10 +301,14 @@ int64_t GuestThread::dispatch(SyscallArgs const& args) {
   }
   if (!exitless_) stats.syscalls[args.nr].fetch_add(1, std::memory_order_relaxed);
   Hooks& hooks = process_.hooks();
-  if (!hooks.wants_syscalls()) return row->handler(*this, args);
-  if (auto const answer = hooks.on_syscall_enter(*this, args)) return *answer;
+  bool const hooked = hooks.wants_syscalls();
+  if (hooked) {
+    if (auto const answer = hooks.on_syscall_enter(*this, args)) return *answer;
+  }
   int64_t const result = row->handler(*this, args);
-  hooks.on_syscall_exit(*this, args, result);
+  if (result == -ENOMEM) stats.memory_refused.fetch_add(1, std::memory_order_relaxed);
+  if (result == -EMFILE || result == -ENFILE) stats.fds_refused.fetch_add(1, std::memory_order_relaxed);
+  if (hooked) hooks.on_syscall_exit(*this, args, result);
   return result;
 }
 

@@ -18,6 +18,8 @@ Result<ExitStatus> run_guest(RunConfig const& config, std::unique_ptr<AddressSpa
   if (!process) return tl::unexpected(process.error());
   (*process)->fds().adopt_standard_streams();
   (*process)->on_started = on_start;
+  std::shared_ptr<void> watcher;
+  if (config.watch) watcher = config.watch(**process);
   auto status = (*process)->run(config.program, gateway);
   gateway.stop();
   if (status && on_end) on_end(**process);

@@ -13,6 +13,9 @@ struct RunConfig {
   uint64_t memory = 8ULL << 30;  // the high window; a power of two, 2 to 8 GiB on KVM-PVM
   bool verbose = false;
   int pollers = Pollers::kAuto;  // threads that serve exitless calls
+  // Sees the process before its program is loaded. May start host threads that look at it: what it returns is let go
+  // before the process is, and has to end them.
+  std::function<std::shared_ptr<void>(GuestProcess&)> watch;
 };
 
 // Makes the guest's memory. Separate from start so that the layer above can fork its store process, which maps the same

@@ -29,6 +29,7 @@ void Process::exit_group(int code, int signal) noexcept {
   if (exiting_.exchange(true)) return;
   exit_code_ = code;
   exit_signal_ = signal;
+  if (when_exiting) when_exiting();
   for_each_thread([](Thread& thread) { thread.kick(); });
   std::lock_guard lock(pause_mutex_);
   pause_changed_.notify_all();

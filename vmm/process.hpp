@@ -55,6 +55,16 @@ class Process {
   std::vector<std::string> argv, envp;  // as the guest got them
   std::string command_name;             // PR_SET_NAME of the main thread, 15 characters at most
 
+  // Bit n-1: signal n came from outside the guest (vmm/signal_gateway.hpp).
+  std::atomic<uint64_t> outside_signals{0};
+  // Called once, on whatever thread ends the process, before its threads leave. Set before the first thread starts.
+  // The outcome is that of exit_outcome().
+  std::function<void()> when_exiting;
+  struct Outcome {
+    int code = 0, signal = 0;
+  };
+  [[nodiscard]] Outcome exit_outcome() const noexcept { return {exit_code_.load(), exit_signal_.load()}; }
+
   // Ends the process: every thread leaves at its next gate. signal != 0: died of it (status 128 +
   // signal).
   void exit_group(int code, int signal = 0) noexcept;

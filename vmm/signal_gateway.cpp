@@ -95,7 +95,10 @@ void SignalGateway::run(Process& process) {
     if (poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return;
     if (fds[1].revents != 0) return;
     signalfd_siginfo info;
-    while (::read(signals_, &info, sizeof info) == sizeof info) process.signals().send(process, to_guest(info));
+    while (::read(signals_, &info, sizeof info) == sizeof info) {
+      process.outside_signals.fetch_or(sigbit(static_cast<int>(info.ssi_signo)));
+      process.signals().send(process, to_guest(info));
+    }
   }
 }
 

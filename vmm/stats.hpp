@@ -19,6 +19,7 @@ struct Stats {
   std::atomic<uint64_t> pollers_started{0}, pollers_replaced{0}, polling_suspended{0};
   std::atomic<uint64_t> sites_patched{0}, sites_refused{0};  // vmm/call_sites.hpp
   std::atomic<uint64_t> unknown_syscalls{0};
+  std::atomic<uint64_t> memory_refused{0}, fds_refused{0};  // calls answered with ENOMEM; with EMFILE or ENFILE
 };
 
 }  // namespace vmm

@@ -34,6 +34,8 @@ int64_t Thread::block_in(long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_
   static_assert(sizeof(std::atomic<bool>) == 1);
   if (exitless_) return try_in_place(nr, {a0, a1, a2, a3, a4, a5});
   uint64_t const sent = std::exchange(sent_, 0);
+  wait_call_.store(nr, std::memory_order_relaxed);
+  wait_word_.store(nr == SYS_futex && a3 == 0 ? a0 : 0, std::memory_order_relaxed);
   state_.store(RunState::kBlocked);
   process_.state_changed();
   int64_t const r =

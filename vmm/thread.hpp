@@ -65,8 +65,19 @@ class Thread {
   // call it.
   void kick() noexcept;
   [[nodiscard]] RunState state() const noexcept { return state_.load(std::memory_order_acquire); }
-  // How often it left the guest so far. Only the thread itself.
-  [[nodiscard]] uint64_t exits() const noexcept { return exits_; }
+  // How often it left the guest so far.
+  [[nodiscard]] uint64_t exits() const noexcept { return exits_.load(std::memory_order_relaxed); }
+  // The same with the calls that pollers answered: does not move while the thread only computes, or waits. Any thread.
+  [[nodiscard]] uint64_t progress() const noexcept { return exits() + served_.load(std::memory_order_relaxed); }
+  // In kBlocked: the host call in which it waits, and the host address of the futex word if it waits for one without a
+  // limit of time, else 0. A snapshot for whoever looks from outside.
+  struct Wait {
+    long call = -1;
+    uint64_t futex_word = 0;
+  };
+  [[nodiscard]] Wait wait() const noexcept {
+    return {wait_call_.load(std::memory_order_relaxed), wait_word_.load(std::memory_order_relaxed)};
+  }
 
   // Tells the layer above that the present call will write this guest memory; before the host call.
   void announce_out(GuestRange range);
@@ -101,7 +112,9 @@ class Thread {
   std::atomic<RunState> state_{RunState::kMonitor};
   std::atomic<bool> kicked_{false};
   int64_t restart_deadline_ = 0;
-  uint64_t exits_ = 0;
+  std::atomic<uint64_t> exits_{0}, served_{0};  // each counted by one thread at a time
+  std::atomic<long> wait_call_{-1};
+  std::atomic<uint64_t> wait_word_{0};
   uint64_t own_gs_base_ = 0;  // in the guest's registers while it has set none
   bool exitless_ = false;     // a poller is at work for the thread: nothing may wait
   bool by_exit_ = false;      // what the poller tried can only be done by exit
