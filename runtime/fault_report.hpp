@@ -22,6 +22,15 @@ struct Frame {
   std::string build_id;    // of the module as the guest has it, lower-case hex; empty: none
 };
 
+// Something that the scope did outside memory.
+struct Effect {
+  std::string call;
+  int fd = -1;
+  std::string path;               // of the file, where it has one
+  uint64_t offset = 0, size = 0;  // bytes of the file; size 0: no matter of bytes
+  bool undone = false;
+};
+
 struct FaultReport {
   uint64_t id = 0;       // 1 for the run's first fault
   uint64_t when_ns = 0;  // CLOCK_REALTIME
@@ -45,6 +54,15 @@ struct FaultReport {
   uint64_t dependents = 0;  // live ones: aborted too
   uint64_t damaged_records = 0, unordered_records = 0;
   uint64_t blocks_freed = 0, locks_released = 0, fds_closed = 0, lock_cycles = 0;
+  uint64_t fds_reopened = 0;           // closed by the scope, and back under their numbers
+  uint64_t files_undone = 0;           // writes to files taken back (srs_file)
+  uint64_t events_returned = 0;        // reads of eventfds taken back
+  uint64_t effects_left = 0;           // what it did outside memory and could not be taken back
+  std::vector<Effect> effects;         // both, newest first
+  std::vector<std::string> not_whole;  // what else could not be put right
+  uint64_t wild_undone = 0,
+           unexplained = 0;              // words of logged ranges that no logged store had changed: put back, or not
+  std::vector<uint64_t> wild_addresses;  // of both; the first few
   bool output_before_abort = false;
   bool tainted = false;              // faulted inside the allocator or the library
   double abort_us = 0, land_us = 0;  // from the exit to: memory right (eager) or pages away; the thread lands

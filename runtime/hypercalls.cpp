@@ -15,7 +15,8 @@ static_assert(SRS_HC_BASE == vmm::kHypercallBase && SRS_HC_END <= vmm::kHypercal
 
 namespace {
 constexpr uint64_t kActionsAtOnce = 64;
-}
+constexpr size_t kNotWholeMost = 64;
+}  // namespace
 
 int64_t Recovery::store_result(store::Result<void> const& result) {
   if (result) return 0;
@@ -41,7 +42,8 @@ int64_t Recovery::on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args
     case SRS_HC_DRAIN: {
       int64_t const r = store_result(store_->drain(state->slot));
       bool const committed = slots_.host(state->slot)->depth == 0;
-      return r == 0 && committed && !state->held.empty() ? let_output_go(thread, *state) : r;
+      bool const waits = !state->held.empty() || state->effects.keeps_closed();
+      return r == 0 && committed && waits ? let_output_go(thread, *state) : r;
     }
     case SRS_HC_PROFILE:
       return profile(args);
@@ -84,6 +86,12 @@ int64_t Recovery::on_hypercall(vmm::Thread& thread, vmm::SyscallArgs const& args
       tell_finished();
       return 0;
     }
+    case SRS_HC_FILE:
+      return set_file_mode(thread, static_cast<int>(args.a[0]), args.a[1]);
+    case SRS_HC_LOGGED:
+      return logged_range(args);
+    case SRS_HC_NOT_WHOLE:
+      return not_whole(thread, vmm::GuestAddr(args.a[0]));
     case SRS_HC_FAULT_INFO:
       return thread.memory().write(vmm::GuestAddr(args.a[0]), state->last_fault) ? 0 : -EFAULT;
     default:
@@ -115,6 +123,7 @@ int64_t Recovery::attach(vmm::Thread& thread, vmm::GuestAddr at) {
   landing_pad_ = info.landing_pad;
   unwind_pad_ = info.unwind_pad;
   run_pad_ = info.run_pad;
+  abort_message_ = info.abort_message;
   attached_ = true;
   if (options_.policy == SRS_RUN) (void)process_->view();  // now rather than at the first fault; where it fails, then
   start_watch();
@@ -136,6 +145,7 @@ void Recovery::start_watch() {
       [this](uint64_t now) {
         strike_again();
         strike_runs(now);
+        if (shadowed_) (void)store_->shadow_renew();
         std::unique_lock lock(abort_mutex_, std::try_to_lock);
         if (!lock || !restorer_.waiting()) return;
         restorer_.sweep(now);
@@ -187,6 +197,13 @@ int64_t Recovery::profile(vmm::SyscallArgs const& args) {
   return 0;
 }
 
+int64_t Recovery::logged_range(vmm::SyscallArgs const& args) {
+  if (args.a[1] == 0 || !memory_.contains(vmm::GuestAddr(args.a[0]), args.a[1])) return -EFAULT;
+  int64_t const r = store_result(store_->shadow_add(args.a[0], args.a[1], options_.store == SRS_STORE_STRICT));
+  if (r == 0) shadowed_ = true;
+  return r == -EINVAL ? -ENOMEM : r;
+}
+
 int64_t Recovery::landed(vmm::Thread& thread, vmm::GuestAddr to, uint64_t count) {
   ThreadState& state = *state_of(thread);
   state.landing = false;  // slot->critical keeps deadlines off from here on
@@ -199,6 +216,22 @@ int64_t Recovery::landed(vmm::Thread& thread, vmm::GuestAddr to, uint64_t count)
   if (!thread.memory().write(to, state.actions.data(), n * sizeof(srs_action))) return -EFAULT;
   state.actions.erase(state.actions.begin(), state.actions.begin() + static_cast<long>(n));
   return static_cast<int64_t>(n);
+}
+
+// The landing code has found something that it cannot put right.
+int64_t Recovery::not_whole(vmm::Thread& thread, vmm::GuestAddr at) {
+  ThreadState const& state = *state_of(thread);
+  std::string text;
+  if (thread.memory().read_string(at, text, 128) != 0) return -EFAULT;
+  if (state.landing_fault == 0) {
+    reporter_->finding(thread.tid(), text);
+    return 0;
+  }
+  std::lock_guard lock(abort_mutex_);
+  restorer_.amend(state.landing_fault, [&](FaultReport& report) {
+    if (report.not_whole.size() < kNotWholeMost) report.not_whole.push_back(std::move(text));
+  });
+  return 0;
 }
 
 int64_t Recovery::strict_fetch_op(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args) {

@@ -84,6 +84,12 @@ void Recovery::on_process_end(vmm::Process& process) {
     restorer_.sweep(UINT64_MAX);
   }
   tell_finished();
+  if (shadowed_) {
+    if (auto const wild = store_->shadow_check(); wild && wild->left != 0) {
+      reporter_->finding(
+          0, fmt::format("{} words of logged ranges changed without explanation, and no fault followed", wild->left));
+    }
+  }
   if (attached_ || rescue_) reporter_->summary(summary(process));
 }
 

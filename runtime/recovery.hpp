@@ -45,6 +45,7 @@ class Recovery final : public vmm::Hooks {
   std::optional<int64_t> on_syscall_enter(vmm::Thread& thread, vmm::SyscallArgs const& args) override;
   void on_syscall_write(vmm::Thread& thread, vmm::GuestRange range) override;
   void on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args, int64_t result) override;
+  void on_mask_change(vmm::Thread& thread, uint64_t before) override;
   // ---- for fault injection (inject_access.cpp) ----
   struct ThreadView {
     bool in_scope = false, in_request = false;  // a request: also one that a rescue point guards
@@ -84,10 +85,12 @@ class Recovery final : public vmm::Hooks {
   int64_t attach(vmm::Thread& thread, vmm::GuestAddr info);
   int64_t new_slot(vmm::Thread& thread);
   int64_t profile(vmm::SyscallArgs const& args);
+  int64_t logged_range(vmm::SyscallArgs const& args);
   int64_t landed(vmm::Thread& thread, vmm::GuestAddr actions, uint64_t count);
   int64_t strict_fetch_op(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args);
   int64_t journal_record(ThreadState& state, vmm::Thread& thread, vmm::GuestAddr record);
   int64_t store_result(store::Result<void> const& result);
+  int64_t not_whole(vmm::Thread& thread, vmm::GuestAddr text);
 
   // ---- faults (suppress.cpp) ----
   struct Blow {  // what struck, in libsrs's words
@@ -105,15 +108,20 @@ class Recovery final : public vmm::Hooks {
     std::vector<uint64_t> candidates, polluted;  // pages taken away; those of them that wait
     std::vector<store::Owner> dependents;
   };
-  Undone undo(vmm::Thread& thread, ThreadState& state, srs_landing const& landing, FaultReport& report);
+  Undone undo(vmm::Thread& thread, ThreadState& state, srs_landing const& landing, unsigned index, FaultReport& report);
+  // ---- (escalation.cpp) ----
   void escalate(FaultReport report, vmm::Registers const& at_fault);
+  std::string cannot_be_cut_off(ThreadState const& state, Blow const& blow, FaultReport& report);
+  bool still_landing(ThreadState const& state) const;
+  bool land_again(vmm::Thread& thread, ThreadState& state, Blow const& blow);
+  std::string abort_message() const;
   void landing_over(vmm::Thread& thread, ThreadState& state);
   bool choose_demand(store::Owner scope, std::vector<uint64_t>& pages);
   void tell_finished();
   void strike_again();
   void land(vmm::Thread& thread, srs_landing const& landing, unsigned index, bool unwind, FaultReport& report);
   void strike_dependents(std::vector<store::Owner> const& dependents);
-  void close_opened(vmm::Thread& thread, ThreadState& state, uint64_t from_number, FaultReport& report);
+  void undo_effects(vmm::Thread& thread, ThreadState& state, uint64_t from_number, FaultReport& report);
   FaultReport describe(vmm::Thread& thread, Blow const& blow);
   void trace(FaultReport& report, vmm::Registers const& regs);
   void tell(FaultReport report);
@@ -133,7 +141,9 @@ class Recovery final : public vmm::Hooks {
   std::optional<int64_t> output(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args);
   int64_t let_output_go(vmm::Thread& thread, ThreadState& state);
   void commit_for_output(vmm::Thread& thread, ThreadState& state);
-  void note_descriptors(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args, int64_t result);
+
+  // The number of the first owner of the scope at that depth index; of the guest's, so it can be wrong.
+  uint64_t first_number(ThreadState const& state, uint64_t index) const;
 
   static ThreadState* state_of(vmm::Thread& thread) { return static_cast<ThreadState*>(thread.user_data); }
 
@@ -148,7 +158,8 @@ class Recovery final : public vmm::Hooks {
   Restorer restorer_;
   DeadlineWatch watch_;
   std::atomic<bool> attached_{false};
-  uint64_t landing_pad_ = 0, unwind_pad_ = 0, run_pad_ = 0, restorer_code_ = 0;
+  std::atomic<bool> shadowed_{false};  // there are logged ranges
+  uint64_t landing_pad_ = 0, unwind_pad_ = 0, run_pad_ = 0, restorer_code_ = 0, abort_message_ = 0;
   std::mutex attach_mutex_;
   std::mutex profiled_mutex_;
   std::vector<vmm::GuestRange> profiled_;

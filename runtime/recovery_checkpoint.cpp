@@ -19,12 +19,17 @@ vmm::Result<void> Recovery::prepare_checkpoint() {
     return vmm::fail(vmm::Errc::kNotCheckpointable, "a guest under --rescue=guarded cannot be checkpointed");
   }
   if (!attached_) return {};
-  bool busy = false;
+  if (shadowed_) {
+    return vmm::fail(vmm::Errc::kNotCheckpointable, "a guest that has declared logged ranges cannot be checkpointed");
+  }
+  bool busy = false, effects = false;
   process_->for_each_thread([&](vmm::Thread& thread) {
     ThreadState const* const state = state_of(thread);
     busy = busy || (state != nullptr &&
                     (state->landing || state->run != nullptr || state->range_open || !state->actions.empty()));
+    effects = effects || (state != nullptr && !state->effects.can_be_saved());
   });
+  if (effects) return vmm::fail(vmm::Errc::kBusy, "a request keeps files as they were, for its undo");
   if (busy) return vmm::fail(vmm::Errc::kBusy, "a request has faulted and its thread has not landed yet");
   {
     // Pages that wait for their words get them.
@@ -43,6 +48,7 @@ vmm::Result<std::vector<std::byte>> Recovery::save_checkpoint() {
   state.landing_pad = landing_pad_;
   state.unwind_pad = unwind_pad_;
   state.run_pad = run_pad_;
+  state.abort_message = abort_message_;
   {
     std::lock_guard lock(profiled_mutex_);
     state.profiled = profiled_;
@@ -58,10 +64,12 @@ vmm::Result<std::vector<std::byte>> Recovery::save_checkpoint() {
     t.slot = s->slot;
     t.actions = s->actions;
     t.last_fault = s->last_fault;
-    t.opened = s->opened;
+    t.effects = s->effects.save();
+    t.masks = s->masks;
     t.held = s->held.save(thread.fds());
     t.output_sent = s->output_sent;
     t.output_number = s->output_number;
+    t.answer_number = s->answer_number;
     t.lock_cycles = s->lock_cycles;
     t.forced_kind = s->forced_kind;
     t.forced_owner = s->forced_owner;
@@ -83,16 +91,19 @@ vmm::Result<void> Recovery::restore_threads(vmm::Process& process) {
   landing_pad_ = saved->landing_pad;
   unwind_pad_ = saved->unwind_pad;
   run_pad_ = saved->run_pad;
+  abort_message_ = saved->abort_message;
   profiled_ = saved->profiled;
   for (RecoveryState::Thread const& t : saved->threads) {
     auto state = std::make_unique<ThreadState>();
     state->slot = t.slot;
     state->actions = t.actions;
     state->last_fault = t.last_fault;
-    state->opened = t.opened;
+    state->effects.load(t.effects);
+    state->masks = t.masks;
     state->held.load(t.held, process.fds());
     state->output_sent = t.output_sent;
     state->output_number = t.output_number;
+    state->answer_number = t.answer_number;
     state->lock_cycles = t.lock_cycles;
     state->forced_kind = t.forced_kind;
     state->forced_owner = t.forced_owner;

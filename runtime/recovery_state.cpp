@@ -22,8 +22,21 @@ using vmm::visit;
 using vmm::visit_all;
 
 template <class A>
-void visit(A& a, OpenedFd& f) {
+void visit(A& a, ScopeEffects::Opened& f) {
   visit_all(a, f.fd, f.number);
+}
+template <class A>
+void visit(A& a, ScopeEffects::Saved::Told& t) {
+  visit_all(a, t.effect.call, t.effect.fd, t.effect.path, t.effect.offset, t.effect.size, t.effect.undone, t.number,
+            t.why_not);
+}
+template <class A>
+void visit(A& a, ScopeEffects::Saved& s) {
+  visit_all(a, s.opened, s.told, s.more);
+}
+template <class A>
+void visit(A& a, MaskBefore& m) {
+  visit_all(a, m.number, m.mask);
 }
 template <class A>
 void visit(A& a, HeldOutput::Saved& s) {
@@ -34,14 +47,14 @@ template <class A>
 void visit(A& a, RecoveryState::Thread& t) {
   visit_all(a, t.tid, t.slot, t.actions);
   vmm::visit_plain(a, t.last_fault);
-  visit_all(a, t.opened, t.held, t.output_sent, t.output_number, t.lock_cycles, t.forced_kind, t.forced_owner, t.forced,
-            t.aborted_owner);
+  visit_all(a, t.effects, t.masks, t.held, t.output_sent, t.output_number, t.answer_number, t.lock_cycles,
+            t.forced_kind, t.forced_owner, t.forced, t.aborted_owner);
   if (t.slot == 0 || t.slot >= SRS_MAX_SLOTS) a.fail();
 }
 template <class A>
 void visit(A& a, RecoveryState& s) {
-  visit_all(a, s.attached, s.store_mode, s.landing_pad, s.unwind_pad, s.run_pad, s.profiled, s.slots.top, s.slots.keys,
-            s.slots.free, s.threads, s.store);
+  visit_all(a, s.attached, s.store_mode, s.landing_pad, s.unwind_pad, s.run_pad, s.abort_message, s.profiled,
+            s.slots.top, s.slots.keys, s.slots.free, s.threads, s.store);
 }
 
 std::vector<std::byte> encode(RecoveryState& state) {

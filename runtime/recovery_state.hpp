@@ -19,10 +19,11 @@ struct RecoveryState {
     uint64_t slot = 0;
     std::vector<srs_action> actions;
     srs_fault_info last_fault{};
-    std::vector<OpenedFd> opened;
+    ScopeEffects::Saved effects;
+    std::vector<MaskBefore> masks;
     std::vector<HeldOutput::Saved> held;
     bool output_sent = false;
-    uint64_t output_number = 0, lock_cycles = 0;
+    uint64_t output_number = 0, answer_number = 0, lock_cycles = 0;
     uint32_t forced_kind = 0;
     uint64_t forced_owner = 0;
     bool forced = false;  // and is to fault at its next gate
@@ -30,7 +31,7 @@ struct RecoveryState {
   };
   bool attached = false;
   uint32_t store_mode = 0;
-  uint64_t landing_pad = 0, unwind_pad = 0, run_pad = 0;
+  uint64_t landing_pad = 0, unwind_pad = 0, run_pad = 0, abort_message = 0;
   std::vector<vmm::GuestRange> profiled;
   SlotArea::Saved slots;
   std::vector<Thread> threads;

@@ -125,6 +125,13 @@ void Reporter::report(FaultReport const& fault) {
   write_json(json);
 }
 
+void Reporter::finding(int thread, std::string const& what) {
+  std::lock_guard const lock(mutex_);
+  totals_.findings += 1;
+  if (totals_.findings <= config_.paragraphs) tell(fmt::format("vmsrs: found: {} (thread {})\n", what, thread));
+  write_json(finding_line(thread, what));
+}
+
 void Reporter::summary(RunSummary const& summary) {
   std::lock_guard const lock(mutex_);
   write_json(json_line(summary, lost_lines_));

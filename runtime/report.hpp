@@ -36,6 +36,8 @@ class Reporter {
   Reporter& operator=(Reporter const&) = delete;
 
   void report(FaultReport const& fault);
+  // Something that is not right and belongs to no fault; thread 0: nobody's.
+  void finding(int thread, std::string const& what);
   void summary(RunSummary const& summary);  // the last line; no paragraph
   [[nodiscard]] FaultTotals totals() const;
   [[nodiscard]] uint64_t lost_lines() const;

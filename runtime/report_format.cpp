@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;  // keys in the order of the documentation
 
-constexpr size_t kShownFrames = 6;
+constexpr size_t kShownFrames = 6, kShownEffects = 4;
 
 std::string hex(uint64_t value) {
   return fmt::format("{:#x}", value);
@@ -91,6 +91,38 @@ std::string how_back(FaultReport const& f) {
   return join(ways, ", ");
 }
 
+Json effects_of(FaultReport const& f) {
+  Json effects = Json::array();
+  for (Effect const& e : f.effects) {
+    effects.push_back({{"call", e.call},
+                       {"fd", e.fd},
+                       {"path", e.path},
+                       {"offset", e.offset},
+                       {"size", e.size},
+                       {"undone", e.undone}});
+  }
+  return effects;
+}
+
+// "pwrite64 of /srv/log (fd 5), 100 bytes at 0"
+std::string effect_text(Effect const& e) {
+  std::string text = e.call;
+  if (!e.path.empty()) text += fmt::format(" of {}", printable(e.path, 120));
+  if (e.fd >= 0) text += fmt::format(" (fd {})", e.fd);
+  if (e.size != 0) text += fmt::format(", {} byte{} at {}", e.size, e.size == 1 ? "" : "s", e.offset);
+  return text;
+}
+
+void add_effects(std::vector<std::string>& parts, FaultReport const& f) {
+  size_t shown = 0;
+  for (Effect const& e : f.effects) {
+    if (e.undone || shown == kShownEffects) continue;
+    parts.push_back(effect_text(e));
+    ++shown;
+  }
+  if (f.effects_left > shown) parts.push_back(fmt::format("{} more", f.effects_left - shown));
+}
+
 }  // namespace
 
 std::string json_line(FaultReport const& f) {
@@ -103,6 +135,8 @@ std::string json_line(FaultReport const& f) {
                       {"function_offset", frame.function_offset},
                       {"guessed", frame.guessed}});
   }
+  Json wild = Json::array();
+  for (uint64_t const address : f.wild_addresses) wild.push_back(hex(address));
   return line_of({{"type", "fault"},
                   {"id", f.id},
                   {"when_ns", f.when_ns},
@@ -135,6 +169,15 @@ std::string json_line(FaultReport const& f) {
                   {"blocks_freed", f.blocks_freed},
                   {"locks_released", f.locks_released},
                   {"fds_closed", f.fds_closed},
+                  {"fds_reopened", f.fds_reopened},
+                  {"files_undone", f.files_undone},
+                  {"events_returned", f.events_returned},
+                  {"effects_left", f.effects_left},
+                  {"effects", effects_of(f)},
+                  {"not_whole", f.not_whole},
+                  {"wild_undone", f.wild_undone},
+                  {"unexplained", f.unexplained},
+                  {"wild_addresses", std::move(wild)},
                   {"lock_cycles", f.lock_cycles},
                   {"output_before_abort", f.output_before_abort},
                   {"tainted", f.tainted},
@@ -180,6 +223,14 @@ std::string json_line(RunSummary const& s, uint64_t lost_lines) {
                   {"blocks_freed", t.blocks_freed},
                   {"locks_released", t.locks_released},
                   {"fds_closed", t.fds_closed},
+                  {"fds_reopened", t.fds_reopened},
+                  {"files_undone", t.files_undone},
+                  {"events_returned", t.events_returned},
+                  {"effects_left", t.effects_left},
+                  {"not_whole", t.not_whole},
+                  {"wild_undone", t.wild_undone},
+                  {"unexplained", t.unexplained},
+                  {"findings", t.findings},
                   {"lock_cycles", t.lock_cycles},
                   {"output_before_abort", t.output_before_abort},
                   {"tainted", t.tainted},
@@ -194,6 +245,10 @@ std::string json_line(RunSummary const& s, uint64_t lost_lines) {
                   {"threads_started", s.threads_started},
                   {"peak_threads", s.peak_threads},
                   {"lost_lines", lost_lines}});
+}
+
+std::string finding_line(int thread, std::string const& what) {
+  return line_of({{"type", "finding"}, {"thread", thread}, {"what", what}});
 }
 
 std::string one_line(FaultReport const& f) {
@@ -236,6 +291,10 @@ std::string paragraph(FaultReport const& f) {
   add_count(undone, f.blocks_freed, "block freed", "blocks freed");
   add_count(undone, f.locks_released, "lock released", "locks released");
   add_count(undone, f.fds_closed, "fd closed", "fds closed");
+  add_count(undone, f.events_returned, "event given back", "events given back");
+  add_count(undone, f.fds_reopened, "fd opened again", "fds opened again");
+  add_count(undone, f.wild_undone, "wild write", "wild writes");
+  add_count(undone, f.files_undone, "write to a file taken back", "writes to files taken back");
   add_count(undone, f.dependents, "dependent scope aborted too", "dependent scopes aborted too");
   if (!undone.empty()) text += fmt::format("  undone:  {}\n", join(undone, "; "));
 
@@ -253,6 +312,9 @@ std::string paragraph(FaultReport const& f) {
   add_count(not_whole, f.lock_cycles, "hold ended early to break a cycle", "holds ended early to break a cycle");
   if (f.output_before_abort) not_whole.push_back("output had left before the abort");
   if (f.tainted) not_whole.push_back("the fault was inside the allocator or libsrs: the thread ends");
+  add_count(not_whole, f.unexplained, "word changed without explanation", "words changed without explanation");
+  add_effects(not_whole, f);
+  for (std::string const& what : f.not_whole) not_whole.push_back(printable(what));
   if (!not_whole.empty()) text += fmt::format("  but:     {}\n", join(not_whole, "; "));
 
   text += fmt::format("  time:    {:.1f} µs to abort, {:.1f} µs to land, {} exit{}\n", f.abort_us, f.land_us, f.exits,

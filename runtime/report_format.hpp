@@ -17,6 +17,9 @@ namespace vmsrs::runtime {
 // crash message cannot steer the terminal.
 [[nodiscard]] std::string paragraph(FaultReport const& fault);
 // The same in one line.
-[[nodiscard]] std::string one_line(FaultReport const& fault);
+[[nodiscard]]  // Something that is not right and belongs to no fault.
+[[nodiscard]] std::string
+finding_line(int thread, std::string const& what);
+std::string one_line(FaultReport const& fault);
 
 }  // namespace vmsrs::runtime

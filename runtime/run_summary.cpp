@@ -21,6 +21,13 @@ void FaultTotals::add(FaultReport const& fault) {
   blocks_freed += fault.blocks_freed;
   locks_released += fault.locks_released;
   fds_closed += fault.fds_closed;
+  fds_reopened += fault.fds_reopened;
+  events_returned += fault.events_returned;
+  files_undone += fault.files_undone;
+  effects_left += fault.effects_left;
+  wild_undone += fault.wild_undone;
+  unexplained += fault.unexplained;
+  not_whole += fault.not_whole.size();
   lock_cycles += fault.lock_cycles;
   output_before_abort += fault.output_before_abort ? 1 : 0;
   tainted += fault.tainted ? 1 : 0;

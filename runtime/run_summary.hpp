@@ -18,7 +18,9 @@ struct FaultTotals {
   uint64_t words_polluted = 0, words_spliced = 0, pages = 0;
   uint64_t by_eager = 0, by_trap = 0, by_overwrite = 0, by_sweep = 0;
   uint64_t exposed = 0, dependents = 0, damaged_records = 0, unordered_records = 0;
-  uint64_t blocks_freed = 0, locks_released = 0, fds_closed = 0, lock_cycles = 0;
+  uint64_t blocks_freed = 0, locks_released = 0, fds_closed = 0, fds_reopened = 0, lock_cycles = 0;
+  uint64_t files_undone = 0, events_returned = 0, effects_left = 0, not_whole = 0, wild_undone = 0, unexplained = 0;
+  uint64_t findings = 0;
   uint64_t output_before_abort = 0, tainted = 0;  // faults of which this was so
 
   void add(FaultReport const& fault);

@@ -14,16 +14,6 @@ bool sends(uint64_t nr) {
          nr == SYS_sendmsg || nr == SYS_sendmmsg || nr == SYS_sendfile;
 }
 
-bool opens(uint64_t nr) {
-  return nr == SYS_open || nr == SYS_openat || nr == SYS_creat || nr == SYS_socket || nr == SYS_accept ||
-         nr == SYS_accept4 || nr == SYS_epoll_create || nr == SYS_epoll_create1 || nr == SYS_eventfd ||
-         nr == SYS_eventfd2 || nr == SYS_timerfd_create || nr == SYS_memfd_create || nr == SYS_dup;
-}
-
-bool opens_two(uint64_t nr) {
-  return nr == SYS_pipe || nr == SYS_pipe2 || nr == SYS_socketpair;
-}
-
 // Whether the result is the number of bytes that the call wrote into the guest's buffers.
 bool counts_bytes(uint64_t nr) {
   return nr == SYS_read || nr == SYS_pread64 || nr == SYS_readv || nr == SYS_preadv || nr == SYS_preadv2 ||
@@ -36,18 +26,32 @@ std::optional<int64_t> Recovery::on_syscall_enter(vmm::Thread& thread, vmm::Sysc
   ThreadState* state = state_of(thread);
   if (state == nullptr) return std::nullopt;
   if (thread.view() != nullptr) return run_call(thread, *state, args);
-  bool const in_scope = slots_.host(state->slot)->depth != 0;
-  if (!state->held.empty() && (!in_scope || waits_for_peer(args.nr))) {
+  srs_slot* const slot = slots_.host(state->slot);
+  uint64_t const depth = std::min<uint64_t>(slot->depth, SRS_MAX_DEPTH);
+  bool const in_scope = depth != 0;
+  if ((!state->held.empty() || state->effects.keeps_closed()) && (!in_scope || waits_for_peer(args.nr))) {
     // Committed already; or the scope is about to wait for an answer to what it said: it must leave, undone or not.
-    state->output_sent = in_scope;
-    state->output_number = srs_owner_number(slots_.host(state->slot)->owner);
+    if (!state->held.empty()) {
+      state->output_sent = in_scope;
+      state->output_number = in_scope ? first_number(*state, depth - 1) : 0;
+      state->answer_number = state->output_number;
+    }
     if (int64_t const r = let_output_go(thread, *state); r != 0) return r;
   }
-  return in_scope && sends(args.nr) ? output(thread, *state, args) : std::nullopt;
+  if (!in_scope) {
+    if (!state->effects.empty()) state->effects.forget();
+    return std::nullopt;
+  }
+  if (sends(args.nr)) {
+    if (auto const answer = output(thread, *state, args)) return answer;
+  }
+  if (state->effects.before(thread, args, first_number(*state, depth - 1))) slot->wants_commit = 1;
+  return std::nullopt;
 }
 
 int64_t Recovery::let_output_go(vmm::Thread& thread, ThreadState& state) {
   int64_t const r = state.held.flush(thread);
+  if (r == 0) state.effects.let_closed_go();
   if (r == 0) slots_.host(state.slot)->wants_commit = 0;
   return r;
 }
@@ -79,7 +83,8 @@ void Recovery::on_syscall_exit(vmm::Thread& thread, vmm::SyscallArgs const& args
     uint64_t const written = result < 0 ? 0 : counts_bytes(args.nr) ? static_cast<uint64_t>(result) : all;
     (void)store_result(store_->range_done(state->slot, written));
   }
-  note_descriptors(thread, *state, args, result);
+  uint64_t const depth = std::min<uint64_t>(slots_.host(state->slot)->depth, SRS_MAX_DEPTH);
+  if (depth != 0) state->effects.after(thread, args, result, first_number(*state, depth - 1));
 }
 
 // A send inside a scope: held until the commit, or (commit_on_send) itself the commit.
@@ -92,15 +97,16 @@ std::optional<int64_t> Recovery::output(vmm::Thread& thread, ThreadState& state,
   if ((slot->scopes[depth - 1].flags & SRS_SCOPE_COMMIT_ON_SEND) != 0) {
     // What the client is about to be told becomes final first (output commit).
     commit_for_output(thread, state);
+    state.answer_number = first_number(state, depth - 1);
     return std::nullopt;
   }
-  uint64_t const number = srs_owner_number(slot->owner);
+  uint64_t const number = first_number(state, depth - 1);
   if (auto held = state.held.take(thread, args, number)) {
     slot->wants_commit = 1;
     return held;
   }
   state.output_sent = true;
-  state.output_number = number;
+  state.output_number = state.answer_number = number;
   return std::nullopt;
 }
 
@@ -118,28 +124,22 @@ void Recovery::commit_for_output(vmm::Thread& thread, ThreadState& state) {
   (void)thread.memory().write(vmm::GuestAddr(slot->key_address), srs_tag_make(slot->owner, 0, 0xff));
 }
 
-void Recovery::note_descriptors(vmm::Thread& thread, ThreadState& state, vmm::SyscallArgs const& args, int64_t result) {
-  if (result < 0) return;
-  srs_slot const* slot = slots_.host(state.slot);
-  if (args.nr == SYS_close) {
-    std::erase_if(state.opened, [&](OpenedFd const& o) { return o.fd == static_cast<int>(args.a[0]); });
+// The mask before its first change in each scope: an abort goes back to it, also from within a signal handler.
+void Recovery::on_mask_change(vmm::Thread& thread, uint64_t before) {
+  ThreadState* state = state_of(thread);
+  if (state == nullptr) return;
+  uint64_t const depth = std::min<uint64_t>(slots_.host(state->slot)->depth, SRS_MAX_DEPTH);
+  if (depth == 0) {
+    state->masks.clear();
     return;
   }
-  if (slot->depth == 0) {
-    if (!state.opened.empty()) state.opened.clear();  // their scope was committed
-    return;
-  }
-  uint64_t const number = srs_owner_number(slot->owner);
-  bool const duplicates = args.nr == SYS_fcntl && (args.a[1] == F_DUPFD || args.a[1] == F_DUPFD_CLOEXEC);
-  if (opens(args.nr) || duplicates) {
-    state.opened.push_back({static_cast<int>(result), number});
-  } else if (opens_two(args.nr)) {
-    int32_t fds[2];
-    uint64_t const at = args.nr == SYS_socketpair ? args.a[3] : args.a[0];
-    if (!thread.memory().read(vmm::GuestAddr(at), fds, sizeof fds)) return;
-    state.opened.push_back({fds[0], number});
-    state.opened.push_back({fds[1], number});
-  }
+  uint64_t const outermost = first_number(*state, 0), number = first_number(*state, depth - 1);
+  std::erase_if(state->masks, [outermost](MaskBefore const& m) { return m.number < outermost; });
+  if (state->masks.empty() || state->masks.back().number < number) state->masks.push_back({number, before});
+}
+
+uint64_t Recovery::first_number(ThreadState const& state, uint64_t index) const {
+  return __atomic_load_n(&slots_.host(state.slot)->scopes[index].first_number, __ATOMIC_RELAXED);
 }
 
 }  // namespace vmsrs::runtime

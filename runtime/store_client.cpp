@@ -189,6 +189,30 @@ Result<std::vector<Owner>> StoreClient::live_scopes() {
   return r.done(std::move(scopes));
 }
 
+namespace {
+Wild read_wild(Reader& r) {
+  Wild wild;
+  wild.undone = r.word();
+  wild.left = r.word();
+  wild.addresses = r.list();
+  return wild;
+}
+}  // namespace
+
+Result<void> StoreClient::shadow_add(uint64_t address, uint64_t size, bool strict) {
+  return order(Kind::shadow_add, address, size, strict ? 1 : 0);
+}
+Result<void> StoreClient::shadow_renew() {
+  return order(Kind::shadow_renew);
+}
+Result<Wild> StoreClient::shadow_check() {
+  auto answer = ask(Kind::shadow_check);
+  if (!answer) return tl::unexpected(answer.error());
+  Reader r(*answer);
+  Wild wild = read_wild(r);
+  return r.done(std::move(wild));
+}
+
 Result<AbortResult> StoreClient::abort(Owner scope, Restore restore) {
   auto answer = ask(Kind::abort, scope, static_cast<uint64_t>(restore));
   if (!answer) return tl::unexpected(answer.error());
@@ -205,6 +229,7 @@ Result<AbortResult> StoreClient::abort(Owner scope, Restore restore) {
     result.actions.push_back({kind, arg, r.word()});
   }
   result.dependents = r.list();
+  result.wild = read_wild(r);
   return r.done(std::move(result));
 }
 

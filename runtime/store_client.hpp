@@ -38,6 +38,9 @@ class StoreClient {
   Result<void> note(uint64_t slot, srs_record const& record);
   Result<void> range_begin(uint64_t slot, uint64_t address, uint64_t size);
   Result<void> range_done(uint64_t slot, uint64_t written);
+  Result<void> shadow_add(uint64_t address, uint64_t size, bool strict);
+  Result<void> shadow_renew();
+  Result<Wild> shadow_check();
   Result<std::vector<Block>> take_freed();
   Result<std::vector<Owner>> live_scopes();
   Result<Stats> stats();

@@ -87,6 +87,13 @@ class Server {
       put(a.detail);
     }
     put(r.dependents);
+    put_wild(r.wild);
+  }
+
+  void put_wild(Wild const& wild) {
+    put(wild.undone);
+    put(wild.left);
+    put(wild.addresses);
   }
 
   void put_stats(Stats const& s) {
@@ -148,6 +155,15 @@ class Server {
         return;
       case Kind::range_done:
         ok(store_.range_done(v[0], v[1]));
+        return;
+      case Kind::shadow_add:
+        ok(store_.shadow_add(v[0], v[1], v[2] != 0));
+        return;
+      case Kind::shadow_renew:
+        store_.shadow_renew();
+        return;
+      case Kind::shadow_check:
+        put_wild(store_.shadow_check());
         return;
       case Kind::take_freed: {
         auto const blocks = store_.take_freed();

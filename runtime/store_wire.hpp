@@ -21,6 +21,9 @@ enum class Kind : uint32_t {
   note,         // slot, what, a, b
   range_begin,  // slot, address, size
   range_done,   // slot, written
+  shadow_add,   // address, size, strict
+  shadow_renew,
+  shadow_check,
   take_freed,
   live_scopes,
   stats,

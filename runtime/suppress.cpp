@@ -1,6 +1,7 @@
 // A fault, step by step: whose scope, undo, landing (design.md section 4 items 1 to 5).
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <ctime>
@@ -73,6 +74,7 @@ FaultReport Recovery::describe(vmm::Thread& thread, Blow const& blow) {
   report.access = name_of(blow.fault.access);
   report.ip = regs.rip;
   report.why = blow.why;
+  if (report.kind == SRS_FAULT_ABORT && report.why.empty()) report.why = abort_message();
   return report;
 }
 
@@ -96,7 +98,7 @@ bool Recovery::choose_demand(store::Owner scope, std::vector<uint64_t>& pages) {
 }
 
 // With the abort mutex held.
-Recovery::Undone Recovery::undo(vmm::Thread& thread, ThreadState& state, srs_landing const& landing,
+Recovery::Undone Recovery::undo(vmm::Thread& thread, ThreadState& state, srs_landing const& landing, unsigned index,
                                 FaultReport& report) {
   srs_slot* const slot = slots_.host(state.slot);
   uint64_t const t0 = monotonic_ns();
@@ -119,14 +121,18 @@ Recovery::Undone Recovery::undo(vmm::Thread& thread, ThreadState& state, srs_lan
   report.damaged_records = result->damaged;
   report.unordered_records = result->unordered;
   slot->owner = result->outer;
+  report.wild_undone = result->wild.undone;
+  report.unexplained = result->wild.left;
+  report.wild_addresses = std::move(result->wild.addresses);
   state.actions.clear();
   for (store::Action const& action : result->actions) {
     state.actions.push_back({static_cast<uint64_t>(action.kind), action.arg, action.detail});
     (action.kind == SRS_ACT_FREE ? report.blocks_freed : report.locks_released) += 1;
   }
-  state.held.drop_from(srs_owner_number(landing.owner));
-  if (state.held.empty()) slot->wants_commit = 0;
-  close_opened(thread, state, srs_owner_number(landing.owner), report);
+  uint64_t const from = first_number(state, index);
+  state.held.drop_from(from);
+  undo_effects(thread, state, from, report);
+  if (state.held.empty() && !state.effects.keeps_closed()) slot->wants_commit = 0;
   report.abort_us = static_cast<double>(monotonic_ns() - t0) / 1e3;
   undone.polluted = std::move(result->pages);
   undone.dependents = std::move(result->dependents);
@@ -184,15 +190,6 @@ void Recovery::land(vmm::Thread& thread, srs_landing const& landing, unsigned in
   if (report.outcome.empty()) report.outcome = "landed";
 }
 
-// What the scope wrote is still there, and nobody can say where (its beginning in the log was overwritten, or the store
-// is gone): no thread may go on with it, and no handler of the guest's either. The process ends as of this fault.
-void Recovery::escalate(FaultReport report, vmm::Registers const& at_fault) {
-  process_->exit_group(0, report.signal != 0 ? report.signal : SIGABRT);
-  uncontained_ += 1;
-  trace(report, at_fault);
-  tell(std::move(report));
-}
-
 // The thread is back in its program (or will never be): the last figure of its fault's report.
 void Recovery::landing_over(vmm::Thread& thread, ThreadState& state) {
   uint64_t const fault = std::exchange(state.landing_fault, 0);
@@ -207,6 +204,7 @@ void Recovery::landing_over(vmm::Thread& thread, ThreadState& state) {
 bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
   ThreadState* state = state_of(thread);
   if (state == nullptr || !attached_) return false;
+  if (still_landing(*state)) return land_again(thread, *state, blow);
   landing_over(thread, *state);  // struck again on the way
   uint64_t const t0 = monotonic_ns();
   unsigned depth = 0;
@@ -245,7 +243,7 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
   report.user = info.user;
   report.isolation = name_of(static_cast<enum srs_isolation>(info.isolation));
   report.tainted = slot->critical != 0;
-  report.output_before_abort = state->output_sent && srs_owner_number(landing.owner) <= state->output_number;
+  report.output_before_abort = state->output_sent && first_number(*state, index) <= state->output_number;
   report.lock_cycles = state->lock_cycles;
   state->lock_cycles = 0;
   bool const unwind =
@@ -257,13 +255,15 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
     Urgent const urgent;
     std::unique_lock lock(abort_mutex_);
     if (options_.undo) {
-      undone = undo(thread, *state, landing, report);
+      undone = undo(thread, *state, landing, index, report);
     } else {
       report.outcome = "not undone: undo is switched off";
     }
     if (options_.suppress && (undone.done || !options_.undo)) {
       state->landing = true;
       state->aborted_owner = landing.owner;
+      state->landing_index = index;
+      state->landings_again = 0;
       bool const runs =
           info.policy == SRS_RUN && report.outcome.empty() && prepare_run(thread, *state, landing, index, blow, report);
       if (!runs) land(thread, landing, index, unwind, report);
@@ -280,8 +280,15 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
     return true;
   }
   strike_dependents(undone.dependents);
+  if (!undone.demand) trace(report, at_fault);  // memory is right: this costs nobody but the faulted user
+  if (options_.suppress) {
+    if (std::string const why = cannot_be_cut_off(*state, blow, report); !why.empty()) {
+      report.outcome = "not contained: " + why;
+      escalate(std::move(report), at_fault);
+      return true;
+    }
+  }
   if (!undone.demand) {
-    trace(report, at_fault);  // memory is right: this costs nobody but the faulted user
     std::lock_guard lock(abort_mutex_);
     restorer_.keep({}, {}, report, UINT64_MAX);
   }
@@ -304,6 +311,7 @@ bool Recovery::suppress(vmm::Thread& thread, Blow const& blow) {
   last.exposed = report.exposed;
   last.abort_ns = static_cast<uint64_t>(report.abort_us * 1e3);
   last.land_ns = static_cast<uint64_t>(report.land_us * 1e3);
+  last.flags = state->answer_number >= first_number(*state, index) ? SRS_INFO_OUTPUT_LEFT : 0;
   std::string const what =
       fmt::format("{} at {:#x}{}{}", name_of(blow.kind), report.ip, blow.why.empty() ? "" : ": ", blow.why);
   std::strncpy(last.what, what.c_str(), sizeof last.what - 1);
@@ -384,12 +392,15 @@ void Recovery::tell_finished() {
   for (FaultReport& report : done) tell(std::move(report));
 }
 
-void Recovery::close_opened(vmm::Thread& thread, ThreadState& state, uint64_t from_number, FaultReport& report) {
-  std::erase_if(state.opened, [&](OpenedFd const& opened) {
-    if (opened.number < from_number) return false;
-    if (thread.fds().close(opened.fd)) report.fds_closed += 1;
-    return true;
-  });
+void Recovery::undo_effects(vmm::Thread& thread, ThreadState& state, uint64_t from, FaultReport& report) {
+  state.effects.undo(thread, from, report);
+  auto const first = std::ranges::find_if(state.masks, [from](MaskBefore const& m) { return m.number >= from; });
+  if (first == state.masks.end()) return;
+  uint64_t const mask = first->mask;
+  state.masks.erase(first, state.masks.end());
+  thread.signals().saved_mask.reset();
+  thread.process().signals().set_blocked(thread, mask);
+  std::erase_if(state.masks, [from](MaskBefore const& m) { return m.number >= from; });
 }
 
 }  // namespace vmsrs::runtime

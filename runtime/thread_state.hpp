@@ -9,25 +9,28 @@
 
 #include "runtime/held_output.hpp"
 #include "runtime/restricted_run.hpp"
+#include "runtime/scope_effects.hpp"
 #include "runtime/store/types.hpp"
 #include "srs/abi.h"
 
 namespace vmsrs::runtime {
 
-// An fd that a live scope opened: closed if it is aborted.
-struct OpenedFd {
-  int fd = -1;
-  uint64_t number = 0;  // of the scope
+// The signal mask before the first change of it in a scope.
+struct MaskBefore {
+  uint64_t number = 0;  // of the scope's first owner
+  uint64_t mask = 0;
 };
 
 struct ThreadState {
   uint64_t slot = 0;                // index
   std::vector<srs_action> actions;  // of the last abort, not yet fetched by the landing code
   srs_fault_info last_fault{};
-  std::vector<OpenedFd> opened;
+  ScopeEffects effects;
+  std::vector<MaskBefore> masks;
   HeldOutput held;
   bool output_sent = false;    // since the outermost scope began
-  uint64_t output_number = 0;  // that scope's number
+  uint64_t output_number = 0;  // that of the first owner of the scope in which it left
+  uint64_t answer_number = 0;  // likewise of the last scope that sent anything to its client, committed first or not
   bool range_open = false;     // a system call is writing monitored memory
   uint64_t lock_cycles = 0;
   // Why the thread is to fault at its next gate, and the scope that is meant.
@@ -42,6 +45,8 @@ struct ThreadState {
   // The fault whose landing is not over (its report waits for that), and the thread's exits before it.
   uint64_t landing_fault = 0;
   uint64_t exits_before = 0;
+  uint64_t landing_index = 0;  // of the scope that lands
+  unsigned landings_again = 0;
 };
 
 }  // namespace vmsrs::runtime

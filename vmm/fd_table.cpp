@@ -55,6 +55,12 @@ OpenFile::~OpenFile() {
     if (fd != host_fd_) ::close(fd);
   }
   if (host_fd_ >= 0) ::close(host_fd_);
+  if (undo_fd.load() >= 0) ::close(undo_fd.load());
+}
+
+bool OpenFile::in_epoll() {
+  std::lock_guard const lock(epoll_mutex_);
+  return !epoll_fds_.empty();
 }
 
 int OpenFile::epoll_fd(int fd) {

@@ -51,6 +51,8 @@ class OpenFile {
   // numbers: host_fd() for the first number asked for, a duplicate for each other. Closed with the file, as the last
   // number's close() ends the file's place in a set. -errno: there is no fd left.
   [[nodiscard]] int epoll_fd(int fd);
+  // Whether one of its numbers was ever put into an epoll set.
+  [[nodiscard]] bool in_epoll();
   // `thread` is about to ask for `events` (POLLIN… or EPOLLIN…, which have the same values): what to ask the host fd
   // for. Only a signalfd's answer depends on who asks, and its host fd has events that it never has.
   virtual uint32_t asked_for(Thread& /*thread*/, uint32_t events) { return events; }
@@ -61,6 +63,11 @@ class OpenFile {
   std::atomic<bool> accepted{false};        // a connection that accept() gave
   std::atomic<bool> read_only{false};       // on procfs: no write access by re-opening
   std::atomic<int> standard{-1};            // 0, 1, 2: the stream of that number that the monitor was started with
+
+  // For the layer above: whether what is written here is to be undoable, and a host fd of its own for that, closed with
+  // the file; -1: none.
+  std::atomic<bool> undo{false};
+  std::atomic<int> undo_fd{-1};
 
  private:
   friend class StateAccess;  // vmm/checkpoint

@@ -70,6 +70,8 @@ class Hooks {
   // A result: the call is not made, this is its answer (output held back); restart codes as of any handler.
   virtual std::optional<int64_t> on_syscall_enter(Thread&, SyscallArgs const&) { return std::nullopt; }
   virtual void on_syscall_write(Thread&, GuestRange) {}
+  // The thread's signal mask has changed (a call, a handler's beginning or end); it was `before`.
+  virtual void on_mask_change(Thread&, uint64_t /*before*/) {}
   virtual void on_syscall_exit(Thread&, SyscallArgs const&, int64_t /*result*/) {}
   [[nodiscard]] virtual bool wants_syscalls() const { return false; }
   // Whether threads are single-stepped (RFLAGS.TF): then no call site is patched (vmm/call_sites.hpp), since a trap in

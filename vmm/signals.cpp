@@ -350,6 +350,7 @@ void ProcessSignals::inherit_ignored(uint64_t mask) {
 void ProcessSignals::set_blocked(Thread& thread, uint64_t mask) {
   mask &= ~kUnblockable;
   uint64_t const before = thread.signals().blocked.exchange(mask);
+  if (before != mask) thread.process().hooks().on_mask_change(thread, before);
   // This thread may be the one that was chosen for a signal of the process.
   uint64_t orphaned = pending_bits_.load() & mask & ~before;
   for (; orphaned != 0; orphaned &= orphaned - 1) wake(thread.process(), std::countr_zero(orphaned) + 1);

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "libsrs/src/guard.hpp"
 #include "libsrs/src/jemalloc.hpp"
 #include "libsrs/src/monitored.hpp"
 
@@ -170,6 +171,10 @@ void* arena_allocate(Thread* t, size_t size, size_t alignment, bool zero, size_t
   } else if (!bound && !bind_thread()) {
     return nullptr;
   }
+  if (guard_used) {
+    void* const guarded = guard_allocate(size, alignment);
+    if (guarded != nullptr) return guarded;  // its pages are fresh: zero
+  }
   void* const block = vje_mallocx(size, flags);
   if (block == nullptr) return nullptr;
   *usable = vje_nallocx(size, flags);  // computed: quicker than to look the block up
@@ -183,19 +188,29 @@ void* arena_allocate(Thread* t, size_t size, size_t alignment, bool zero, size_t
 
 void arena_release(Thread* t, void* block) {
   Critical critical(t);
-  vje_dallocx(block, 0);
+  if (guard_used && guard_contains(reinterpret_cast<uint64_t>(block))) {
+    guard_release(reinterpret_cast<uint64_t>(block));
+  } else if (quarantine_used) {
+    quarantine_take(block, arena_block_size(block), [](void* old) { vje_dallocx(old, 0); });
+  } else {
+    vje_dallocx(block, 0);
+  }
 }
 
 size_t arena_block_size(void const* block) {
+  if (guard_used && guard_contains(reinterpret_cast<uint64_t>(block)))
+    return guard_block_size(reinterpret_cast<uint64_t>(block));
   return vje_sallocx(block, 0);
 }
 
 bool arena_contains(void const* address) {
+  if (guard_used && guard_contains(reinterpret_cast<uint64_t>(address))) return true;
   return chunk_of(reinterpret_cast<uint64_t>(address)) != nullptr;
 }
 
 bool arena_is_block(void const* block) {
   auto const address = reinterpret_cast<uint64_t>(block);
+  if (guard_used && guard_contains(address)) return guard_is_block(address);
   Chunk const* const chunk = chunk_of(address);
   if (chunk == nullptr || (address & 15) != 0) return false;
   uint64_t bit;
@@ -204,6 +219,7 @@ bool arena_is_block(void const* block) {
 
 bool arena_end_block(void const* block) {
   auto const address = reinterpret_cast<uint64_t>(block);
+  if (guard_used && guard_contains(address)) return guard_end_block(address);
   Chunk const* const chunk = chunk_of(address);
   if (chunk == nullptr || (address & 15) != 0) return false;
   uint64_t bit;
@@ -212,6 +228,7 @@ bool arena_end_block(void const* block) {
 }
 
 Object arena_object(uint64_t address) {
+  if (guard_used && guard_contains(address)) return guard_object(address);
   Chunk const* const chunk = chunk_of(address);
   if (chunk == nullptr) return {0, 0};
   uint64_t const granule = (address - chunk->begin) / 16;

@@ -1,4 +1,5 @@
 // Joining the monitor: the process once, each thread at its first use.
+#include <dlfcn.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -7,6 +8,7 @@
 #include <cstring>
 
 #include "libsrs/src/fault.hpp"
+#include "libsrs/src/guard.hpp"
 #include "libsrs/src/locks.hpp"
 #include "libsrs/src/monitored.hpp"
 #include "libsrs/src/thread.hpp"
@@ -73,9 +75,11 @@ Thread* thread_slow() {
     t->held_now = 0;
     t->untracked = 0;
     t->deferred.shrink(0);
+    t->debts.shrink(0);
     t->undone.shrink(0);
     t->stripe = nullptr;
     t->unwinding = false;
+    t->landing = false;
     t->tainted = false;
   }
   t->slot = slot;
@@ -84,6 +88,7 @@ Thread* thread_slow() {
   slot->critical = 0;
   slot->pending = 0;
   slot->waiting_for = 0;
+  slot->shared_locks = 0;
   slot->key_address = reinterpret_cast<uint64_t>(&srs_thread_.key);
   if (slot->next_number == 0) slot->next_number = 1;
   slot_private(slot)->epoch = 0;
@@ -108,11 +113,13 @@ void attach() {
   a.landing_pad = reinterpret_cast<uint64_t>(&srs_landing_pad_);
   a.unwind_pad = reinterpret_cast<uint64_t>(&srs_unwind_pad_);
   a.run_pad = reinterpret_cast<uint64_t>(&srs_run_pad_);
+  a.abort_message = reinterpret_cast<uint64_t>(dlvsym(RTLD_DEFAULT, "__abort_msg", "GLIBC_PRIVATE"));
   long const result = hypercall(SRS_HC_ATTACH, &a);
   if (result == 0) {
     attach_info = a;
     set_common_tag(0);
     monitored_choose();
+    guard_choose();
     if (a.store_mode == SRS_STORE_STRICT) {
       srs_process_.strict = 1;
     } else {

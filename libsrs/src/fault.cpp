@@ -16,6 +16,7 @@
 extern "C" {
 __attribute__((weak)) std::terminate_handler _ZSt13set_terminatePFvvE(std::terminate_handler);
 __attribute__((weak)) std::type_info* __cxa_current_exception_type();
+__attribute__((weak)) void* __cxa_get_globals();
 }
 
 namespace srs::lib {
@@ -43,6 +44,28 @@ void on_terminate() {
 
 void hook_terminate() {
   if (_ZSt13set_terminatePFvvE != nullptr) previous = _ZSt13set_terminatePFvvE(on_terminate);
+}
+
+namespace {
+// Itanium C++ ABI: Exception Handling, 2.2.2.
+struct EhGlobals {
+  void* caught;
+  unsigned uncaught;
+};
+}  // namespace
+
+void exceptions_save(Scope* scope) {
+  if (__cxa_get_globals == nullptr) return;
+  auto const* const globals = static_cast<EhGlobals const*>(__cxa_get_globals());
+  scope->caught = globals->caught;
+  scope->uncaught = globals->uncaught;
+}
+
+void exceptions_put_back(Scope const* scope) {
+  if (__cxa_get_globals == nullptr) return;
+  auto* const globals = static_cast<EhGlobals*>(__cxa_get_globals());
+  globals->caught = scope->caught;
+  globals->uncaught = scope->uncaught;
 }
 
 void report_fault(srs_fault_kind kind, char const* why) {

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "libsrs/src/arena.hpp"
+#include "libsrs/src/guard.hpp"
 #include "libsrs/src/log_note.hpp"
 
 namespace srs::lib {
@@ -105,8 +106,22 @@ void heap_abort(Thread* t, uint32_t depth) {
 
 namespace {
 
+// Whether the live scopes may have so much more; it counts for each that has a limit.
+bool within_limits(Thread* t, uint64_t size) {
+  uint64_t const depth = t->slot->depth;
+  for (uint64_t i = 0; i < depth; ++i) {
+    Scope const& scope = t->scopes[i];
+    if (scope.memory_limit != 0 && size > scope.memory_limit - scope.allocated) return false;
+  }
+  return true;
+}
+
 void* allocate(size_t size, size_t alignment, bool zero) {
   Thread* const t = thread();
+  if (t != nullptr && in_scope(t) && !within_limits(t, size)) {
+    errno = ENOMEM;
+    return nullptr;
+  }
   size_t usable;
   void* const block = arena_allocate(t, size, alignment, zero, &usable);
   if (block == nullptr) {
@@ -122,6 +137,7 @@ void* allocate(size_t size, size_t alignment, bool zero) {
     Fresh const fresh{reinterpret_cast<uint64_t>(block), usable};
     t->fresh[t->fresh_next++ % kMaxFresh] = fresh;
     if (innermost(t).isolation != SRS_TRACK) fresh_block_set(t, fresh);
+    for (uint64_t i = 0; i < t->slot->depth; ++i) t->scopes[i].allocated += size;
   }
   return block;
 }
@@ -142,6 +158,11 @@ void release(void* block) {
   if (t != nullptr && freed_by_abort(t, block)) return;
   if (!arena_is_block(block)) {
     report_fault(SRS_FAULT_POINTER, "srs_free of a pointer that is no live block of srs_malloc");
+    return;
+  }
+  if (guard_used && guard_contains(reinterpret_cast<uint64_t>(block)) &&
+      !guard_slack_whole(reinterpret_cast<uint64_t>(block))) {
+    report_fault(SRS_FAULT_POINTER, "srs_free of a block whose end was written over");
     return;
   }
   if (t == nullptr) {

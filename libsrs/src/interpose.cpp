@@ -93,7 +93,17 @@ Thread* known() {
 }
 constexpr Until kForEver{nullptr, CLOCK_MONOTONIC};
 
+// May begin before the thread has a slot.
+__thread uint64_t shared_locks __attribute__((tls_model("initial-exec")));
+
 }  // namespace
+
+void shared_lock_held(int change) {
+  shared_locks = shared_locks + static_cast<uint64_t>(static_cast<int64_t>(change));
+  Thread* const t = known();
+  if (t != nullptr) t->slot->shared_locks = shared_locks;
+}
+
 }  // namespace srs::lib
 
 using namespace srs::lib;
@@ -188,15 +198,22 @@ SRS_API int pthread_cond_clockwait(pthread_cond_t* c, pthread_mutex_t* m, clocki
   return t == nullptr ? r.cond_clockwait(c, m, clock, at) : locks_wait(t, c, m, {at, clock});
 }
 
-// For the private jemalloc: its locks are no locks of the program.
+// For the private jemalloc: its locks are no locks of the program. A thread that faults with one held cannot be landed
+// (abi.h, shared_locks).
 int vje_pthread_mutex_lock(pthread_mutex_t* m) {
-  return real().mutex_lock(m);
+  int const result = real().mutex_lock(m);
+  if (result == 0) shared_lock_held(1);
+  return result;
 }
 int vje_pthread_mutex_trylock(pthread_mutex_t* m) {
-  return real().mutex_trylock(m);
+  int const result = real().mutex_trylock(m);
+  if (result == 0) shared_lock_held(1);
+  return result;
 }
 int vje_pthread_mutex_unlock(pthread_mutex_t* m) {
-  return real().mutex_unlock(m);
+  int const result = real().mutex_unlock(m);
+  shared_lock_held(-1);
+  return result;
 }
 int vje_pthread_cond_wait(pthread_cond_t* c, pthread_mutex_t* m) {
   return real().cond_wait(c, m);

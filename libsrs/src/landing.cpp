@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "libsrs/src/debts.hpp"
 #include "libsrs/src/heap.hpp"
 #include "libsrs/src/locks.hpp"
 #include "libsrs/src/log_note.hpp"
@@ -18,16 +19,20 @@ void after_abort(Thread* t, uint32_t index, bool remember) {
     t->stripe->store(0, std::memory_order_release);
     t->stripe = nullptr;
   }
-  if (slot->critical != 0) t->tainted = true;
-  slot->critical = 1;  // a second blow waits until this is done
-  constexpr long kAtOnce = 32;
-  srs_action actions[kAtOnce];
+  if (!t->landing) {
+    if (slot->critical != 0) t->tainted = true;
+    t->action_at = t->action_count = 0;
+    t->landing = true;
+  }
+  slot->critical = 1;  // a deadline waits until this is done
+  constexpr uint32_t kAtOnce = sizeof t->actions / sizeof t->actions[0];
   for (;;) {
-    long const n = hypercall(SRS_HC_LANDED, actions, kAtOnce);
-    if (n <= 0) break;
-    for (long i = 0; i < n && i < kAtOnce; ++i) {
-      srs_action const& action = actions[i];
+    while (t->action_at < t->action_count) {
+      srs_action const action = t->actions[t->action_at];
+      t->action_at = t->action_at + 1;  // if it faults the next landing goes on with the next one
+      std::atomic_signal_fence(std::memory_order_seq_cst);
       auto* const what = reinterpret_cast<void*>(action.arg);
+      if (remember && action.kind != SRS_ACT_CLOSE) t->undone.push(what);
       switch (action.kind) {
         case SRS_ACT_FREE:
           heap_retire(t, what);
@@ -41,11 +46,15 @@ void after_abort(Thread* t, uint32_t index, bool remember) {
         default:
           die("the monitor asks for an action that this library does not know");
       }
-      if (remember && action.kind != SRS_ACT_CLOSE) t->undone.push(what);
     }
-    if (n < kAtOnce) break;
+    if (t->action_count != 0 && t->action_count < kAtOnce) break;
+    long const n = hypercall(SRS_HC_LANDED, t->actions, kAtOnce);
+    if (n <= 0) break;
+    t->action_at = 0;
+    t->action_count = n < kAtOnce ? static_cast<uint32_t>(n) : kAtOnce;
   }
   heap_abort(t, index);
+  debts_abort(t, index, remember);
   locks_abort(t, index, remember);
 }
 
@@ -66,7 +75,9 @@ extern "C" uint64_t srs_landed_(uint64_t index) {
   slot->depth = index;
   own_stack_set(t, index);
   t->unwinding = false;
+  t->landing = false;
   t->undone.shrink(0);
+  exceptions_put_back(&scope);
   for (uint64_t i = index; i < live && i < SRS_MAX_DEPTH; ++i) stack_give(t, t->scopes[i].stack);
   if (index == 0) slot_private(slot)->epoch = 0;
   heap_flush(t);

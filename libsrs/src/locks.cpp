@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <ctime>
 
+#include "libsrs/src/debts.hpp"
 #include "libsrs/src/givers.hpp"
 #include "libsrs/src/log_note.hpp"
 
@@ -162,6 +163,14 @@ int acquired(Thread* t, void* lock, srs_lock_kind kind, int result) {
 int wait_in_scope(Thread* t, void* lock, srs_lock_kind kind, Until until) {
   auto const address = reinterpret_cast<uint64_t>(lock);
   long slice = kMillisecond;
+  if (t->debts.size() != 0) {  // whoever has the lock may wait for a post
+    Critical critical(t);
+    if (debts_put_off(t)) {
+      make_final(t, lock);
+      give_up_holds(t);
+      debts_post_now(t);
+    }
+  }
   __atomic_store_n(&t->slot->waiting_for, address, __ATOMIC_SEQ_CST);
   for (;;) {
     if (holds_on(t) && locks_close_cycle(t, address)) {
@@ -192,6 +201,13 @@ int wait_in_scope(Thread* t, void* lock, srs_lock_kind kind, Until until) {
 }
 
 }  // namespace
+
+void locks_let_go(Thread* t, void* reason) {
+  if (!in_scope(t) || innermost(t).isolation != SRS_HOLD) return;
+  if (!holds_on(t) && stores_of(t) == t->scopes[0].stores_begun) return;
+  make_final(t, reason);
+  give_up_holds(t);
+}
 
 int locks_acquire(Thread* t, void* lock, srs_lock_kind kind, bool try_only, Until until) {
   HeldLock* h = find(t, lock);
@@ -288,6 +304,7 @@ int locks_wait(Thread* t, pthread_cond_t* cond, pthread_mutex_t* mutex, Until un
     Critical critical(t);
     uint32_t const isolation = innermost(t).isolation;
     // Whoever is to signal may need what this scope holds on to.
+    debts_post_now(t);
     if (isolation == SRS_HOLD && (holds_on(t) || wrote(t, h))) {
       make_final(t, mutex);
       give_up_holds(t);
@@ -320,6 +337,7 @@ int locks_wait(Thread* t, pthread_cond_t* cond, pthread_mutex_t* mutex, Until un
     h = remember(t, mutex, SRS_LOCK_MUTEX, depth);
     if (h != nullptr) h->count = count;
     if (scoped) note(t, SRS_REC_LOCK, address, SRS_LOCK_MUTEX, giver_of(mutex));
+    if (scoped && result == 0 && !slept) debts_woken(t, cond);
   }
   if (slept) hypercall(SRS_HC_GATE);
   return result;
@@ -375,10 +393,12 @@ void locks_abort(Thread* t, uint32_t depth, bool remember_them) {
       }
       continue;
     }
-    for (uint32_t n = h->count > 1 ? h->count : 1; n > 0; --n) real_unlock(reinterpret_cast<void*>(address), h->kind);
+    uint32_t const kind = h->kind;
+    uint32_t const times = h->count > 1 ? h->count : 1;
     // A lock that the scope only held on to is no more the destructors' to unlock.
     if (remember_them && h->count != 0) t->undone.push(reinterpret_cast<void*>(address));
-    forget(t, h);
+    forget(t, h);  // first: if the lock's memory is gone, the landing goes on with the next one
+    for (uint32_t n = times; n > 0; --n) real_unlock(reinterpret_cast<void*>(address), kind);
   }
   t->held_now = 0;
   for (uint32_t i = 0; i < t->held_top; ++i) {

@@ -55,6 +55,13 @@ void locks_abort(Thread* t, uint32_t depth, bool remember);
 // The abort names a lock that the scope held.
 void locks_undo(Thread* t, void* lock, uint32_t kind);
 
+// This thread has taken (1) or given up (-1) a lock that all threads need, inside this library.
+void shared_lock_held(int change);
+
+// The thread is about to wait for others: what it holds on to is given up, and what was written under it is final.
+// Nothing, if it holds on to nothing.
+void locks_let_go(Thread* t, void* reason);
+
 // Whether this thread's wait for `lock` closes a cycle through a lock that it only holds on to (wait_graph.cpp).
 bool locks_close_cycle(Thread* t, uint64_t lock);
 

@@ -6,6 +6,7 @@
 
 #include "libsrs/src/arena.hpp"
 #include "libsrs/src/monitored.hpp"
+#include "libsrs/src/store.hpp"
 
 namespace srs::lib {
 namespace {
@@ -77,6 +78,34 @@ extern "C" int srs_profile(void const* address, size_t length, char const* name)
     }
   }
   return 0;
+}
+
+extern "C" int srs_logged(void const* address, size_t length) {
+  auto const begin = reinterpret_cast<uint64_t>(address);
+  if (address == nullptr || length == 0 || begin + length < begin) {
+    errno = EINVAL;
+    return -1;
+  }
+  Thread* const t = thread();
+  if (t == nullptr || restricted()) return 0;
+  Critical critical(t);
+  if (!srs_process_.strict) {
+    // This thread's stores outside scopes would not be logged again: it gives its tags up.
+    hypercall(SRS_HC_DRAIN);  // takes its records
+    hypercall(SRS_HC_DRAIN);  // and knows that the last of them is made
+    uint64_t const mine = srs_owner(t->slot->index, 0);
+    for (uint64_t word = begin & ~UINT64_C(7); word < begin + length; word += 8) {
+      uint64_t* const tag = tag_of(word);
+      uint64_t seen = __atomic_load_n(tag, __ATOMIC_RELAXED);
+      if (srs_tag_owner(seen) != mine) continue;
+      __atomic_compare_exchange_n(tag, &seen, srs_tag_make(SRS_OWNER_RESTORED, srs_tag_seq(seen) + 1, 0), false,
+                                  __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    }
+  }
+  long const result = hypercall(SRS_HC_LOGGED, address, length);
+  if (result == 0) return 0;
+  errno = static_cast<int>(-result);
+  return -1;
 }
 
 extern "C" void* srs_ptr_add(void const* p, ptrdiff_t n) {

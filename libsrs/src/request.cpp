@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <ctime>
 
+#include "libsrs/src/client.hpp"
+#include "libsrs/src/debts.hpp"
 #include "libsrs/src/heap.hpp"
 #include "libsrs/src/locks.hpp"
 #include "libsrs/src/log_note.hpp"
@@ -20,7 +22,7 @@ bool resolve(srs_options const* options, srs_scope_info* info, uint64_t* stack_s
   int64_t const policy = o.policy == SRS_DEFAULT ? attach_info.policy : o.policy;
   uint64_t const size = o.stack_size == 0 ? kStackDefault : (uint64_t{o.stack_size} + 4095) & ~UINT64_C(4095);
   if (isolation < SRS_HOLD || isolation > SRS_TRACK || policy < SRS_LAND || policy > SRS_RUN || size < kStackLeast ||
-      size > kStackMost)
+      size > kStackMost || o.on_fault < SRS_CLIENT_KEEP || o.on_fault > SRS_CLIENT_ANSWER)
     return false;
   info->isolation = static_cast<uint32_t>(isolation);
   info->policy = static_cast<uint32_t>(policy);
@@ -48,6 +50,7 @@ void commit(Thread* t, uint64_t depth) {
   if (depth == 0) slot_private(t->slot)->epoch = 0;
   heap_commit(t, static_cast<uint32_t>(depth));
   locks_commit(t, static_cast<uint32_t>(depth));
+  debts_commit(t, static_cast<uint32_t>(depth));
   stack_give(t, scope.stack);
   if (depth == 0) {
     heap_flush(t);
@@ -73,11 +76,14 @@ extern "C" void srs_scope_opened_(Run* run) {
   landing.stack_low = scope.stack.low;
   landing.stack_high = scope.stack.low + scope.stack.size;
   landing.owner = srs_owner(slot->index, slot->next_number);
+  slot->scopes[run->depth].first_number = slot->next_number;
   landing.check = srs_landing_check(&landing, slot->key);
   locks_begin(t);
   if (run->depth == 0) slot_private(slot)->epoch = heap_epoch();
   scope.outer = begin_owner(t, slot->scopes[run->depth].isolation);
   scope.bare = false;
+  scope.stores_begun = stores_of(t);
+  exceptions_save(&scope);
   t->stores_renewed = stores_of(t);
   slot->depth = run->depth + 1;
   own_stack_set(t, slot->depth);
@@ -106,9 +112,15 @@ extern "C" enum srs_status srs_request(void (*fn)(void*), void* arg, struct srs_
     return SRS_REFUSED;
   }
   t->scopes[depth].stack = stack;
+  t->scopes[depth].memory_limit = options != nullptr ? options->memory_limit : 0;
+  t->scopes[depth].allocated = 0;
+  Client const client = client_of(options);
   t->slot->scopes[depth] = info;
   Run run{fn, arg, stack.low + stack.size, &t->slot->landings[depth], &t->slot->critical, t, depth};
-  if (srs_run_scope_(&run) != 0) return SRS_FAULTED;
+  if (srs_run_scope_(&run) != 0) {
+    client_told(client);
+    return SRS_FAULTED;
+  }
   if (restricted()) hypercall(SRS_HC_RUN, SRS_RUN_END);  // lands, in the main memory
   commit(t, depth);
   std::atomic_signal_fence(std::memory_order_seq_cst);

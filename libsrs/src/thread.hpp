@@ -36,6 +36,13 @@ struct Fresh {
   uint64_t size;
 };
 constexpr unsigned kMaxFresh = 16;
+// What a scope would owe others if it were aborted (debts.hpp).
+struct Debt {
+  void* object;
+  uint64_t value;
+  uint32_t kind;
+  uint32_t depth;  // of the scope
+};
 struct Waiting {  // for reuse
   void* block;
   uint64_t stamp;
@@ -52,6 +59,12 @@ struct Scope {
   uint32_t mxcsr;
   uint16_t x87_control;
   bool bare;  // it has stored something while it held no lock
+  // Of the C++ runtime, as the scope found it: exceptions caught and not over, and how many are in flight.
+  void* caught;
+  unsigned uncaught;
+  uint64_t memory_limit;  // bytes that it may allocate, 0: any number
+  uint64_t allocated;
+  uint64_t stores_begun;  // Thread's stores when it began
 };
 
 struct Thread {
@@ -74,11 +87,16 @@ struct Thread {
 
   PodList<DeferredFree> deferred;
   PodList<Waiting> waiting;
+  PodList<Debt> debts;
   PodList<void*> undone;  // blocks and locks that the abort gave back while destructors still run
   bool unwinding;
   uint32_t unwind_depth;  // scopes live when the unwinding began
   uint32_t unwind_at;     // index of the scope whose frames are being unwound
   bool tainted;           // it faulted inside the allocator: it allocates elsewhere now
+  // The abort that is being carried out. A fault on the way begins it again: it goes on behind the action at fault.
+  bool landing;
+  uint32_t action_at, action_count;
+  srs_action actions[32];
   Stack spare[SRS_MAX_DEPTH];
 };
 
@@ -172,6 +190,10 @@ inline bool restricted() {
 }
 // Makes it so; in the view.
 void detach_restricted();
+
+// The C++ runtime's view of exceptions: kept at a scope's beginning, put back when it lands.
+void exceptions_save(Scope* scope);
+void exceptions_put_back(Scope const* scope);
 
 // Prints "libsrs:  and the text, and ends the process.
 [[noreturn]] void die(char const* text);

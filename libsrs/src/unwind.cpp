@@ -78,6 +78,8 @@ extern "C" void srs_unwind_pad_(uint64_t index) {
   set_owner(slot, t->scopes[index].outer);
   srs_landing& landing = slot->landings[index];
   landing.owner = srs_owner(slot->index, slot->next_number);
+  info.first_number = slot->next_number;
+  t->landing = false;
   landing.check = srs_landing_check(&landing, slot->key);
   begin_owner(t, info.isolation);
   slot->depth = index + 1;

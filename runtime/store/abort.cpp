@@ -150,6 +150,11 @@ Result<AbortResult> Store::abort(Owner scope, Restore restore) {
   result.dependents.erase(std::unique(result.dependents.begin(), result.dependents.end()), result.dependents.end());
   ++stats_.aborts;
   release_quarantine();
+  if (!shadow_.empty()) {
+    for (uint64_t address : words) shadow_.touched(address);
+    renew_shadow();
+    result.wild = shadow_.check(true);
+  }
   return result;
 }
 
@@ -234,6 +239,7 @@ RestoreResult Store::restore_page(uint64_t page, Reason reason, uint64_t word) {
     }
   }
   polluted_.erase(found);
+  renew_shadow();
   return result;
 }
 

@@ -84,6 +84,7 @@ void Store::skip_ended(Batch& batch, Slot& slot, uint64_t head) {
   uint64_t depth = 0, stores = 0, commits = 0;
   size_t const freed_before = batch.freed.size();
   uint64_t key = slot.config.key, mask = slot.config.records - 1;
+  bool const shadowed = !shadow_.empty();
   for (; at != head; ++at) {
     srs_record const record = load(&slot.ring[at & mask]);
     if (record.check != srs_record_check(&record, key, at)) break;
@@ -95,6 +96,7 @@ void Store::skip_ended(Batch& batch, Slot& slot, uint64_t head) {
         good = (address & 7) == 0 && srs_record_mask(record.what) != 0 && filter_[hash(address)] == 0 &&
                nothing_below(slot, id_of(record.b));
         ++stores;
+        if (shadowed) shadow_.touched(address);
         break;
       case SRS_REC_BEGIN:
         good = srs_owner_slot(record.a) == slot.config.index && srs_owner_number(record.a) > numbers &&
@@ -212,6 +214,7 @@ void Store::take_word(Batch& batch, Slot& slot, srs_record const& record) {
   entry.id = next_id(entry.prev, slot.owner());
   entry.mask = mask;
   entry.delta = srs_record_kind_of(record.what) == SRS_REC_DELTA;
+  if (!shadow_.empty()) shadow_.touched(address);
   needs(batch, slot, entry.prev);
   slot.newest = PendingStore{address, entry.id, mask, entry.delta, 0};
   batch.taken.push_back(
@@ -395,6 +398,7 @@ void Store::apply(Batch& batch) {
   }
   free_blocks(batch);
   for (Slot* slot : batch.slots) slot->in_batch = false;
+  renew_shadow();
 }
 
 // A scope that fights with others over the tags of a few words logs them again and again.

@@ -131,6 +131,48 @@ void Store::settle_words(std::vector<uint64_t> const& words, size_t from, Owner 
   }
 }
 
+Result<void> Store::shadow_add(uint64_t address, uint64_t size, bool strict) {
+  strict_ = strict;
+  auto const tag_of = [&](uint64_t at) { return memory_.word(config_.tag_base + (at & config_.address_mask)); };
+  if (!shadow_.add(memory_, address, size, tag_of)) {
+    return tl::unexpected(Error{Code::bad_address, "logged range: not in guest memory, or more than 64 MiB in all"});
+  }
+  shadow_renew();
+  return {};
+}
+
+// Whether the word's value is final, and no thread can change it without a record of its own.
+bool Store::settled(uint64_t address, uint64_t tag) {
+  if (chain_at(address) != nullptr) return false;
+  auto const page = polluted_.find(address & ~(config_.page_size - 1));
+  if (page != polluted_.end() && page->second.contains(address)) return false;
+  Owner const owner = srs_tag_owner(tag);
+  if (owner == 0 || owner == SRS_OWNER_RESTORED) return true;
+  if (srs_owner_slot(owner) == 0) return false;
+  Slot const* slot = slot_at(srs_owner_slot(owner));
+  if (slot == nullptr) return true;  // its thread has ended
+  uint64_t const number = srs_owner_number(owner);
+  if (number == 0) return strict_;  // else that thread may store again, with no record
+  return number <= slot->numbers_seen &&
+         std::none_of(slot->frames.begin(), slot->frames.end(),
+                      [owner](Frame const& f) { return f.owner == owner || f.current == owner; });
+}
+
+void Store::renew_shadow() {
+  if (shadow_.empty()) return;
+  shadow_.renew([this](uint64_t address, uint64_t tag) { return settled(address, tag); });
+}
+
+void Store::shadow_renew() {
+  drain_all();
+  renew_shadow();
+}
+
+Wild Store::shadow_check() {
+  shadow_renew();
+  return shadow_.check(false);
+}
+
 std::vector<Block> Store::take_freed() {
   return std::exchange(freed_, {});
 }

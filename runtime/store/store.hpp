@@ -14,6 +14,7 @@
 
 #include "runtime/store/chain.hpp"
 #include "runtime/store/memory.hpp"
+#include "runtime/store/shadow.hpp"
 #include "runtime/store/types.hpp"
 
 namespace vmsrs::store {
@@ -73,6 +74,15 @@ class Store {
   // It wrote the first `written` bytes of them all.
   Result<void> range_done(uint64_t slot, uint64_t written);
 
+  // From now on every store to [address, address + size) is logged (whole words of it count): an abort puts back what
+  // changed otherwise. The thread that asks has no store outside scopes in progress there. 64 MiB in all.
+  // `strict`: every store is made by store_word() and its kin.
+  Result<void> shadow_add(uint64_t address, uint64_t size, bool strict);
+  // Takes the rings, so that what was committed is known; to be called every few milliseconds while there are ranges.
+  void shadow_renew();
+  // Looks for wild writes and leaves them.
+  Wild shadow_check();
+
   // Blocks freed by committed scopes which no scope live at that commit can touch any more. Each is told once.
   std::vector<Block> take_freed();
   // Scopes live now, by their outermost name; as far as drained.
@@ -123,6 +133,8 @@ class Store {
   void release_quarantine();
   void settle_words(std::vector<uint64_t> const& words, size_t from, Owner scope, Owner tag_owner);
   void erase_if_empty(uint64_t address);
+  bool settled(uint64_t address, uint64_t tag);
+  void renew_shadow();
   Chain* chain_at(uint64_t address);
 
   std::vector<PendingStore> pending_stores();
@@ -150,6 +162,8 @@ class Store {
   std::unique_ptr<Batch> batch_;    // the one in work: kept for its memory
   std::vector<Entry> of_one_word_;  // likewise
   std::unordered_map<uint64_t, std::unordered_map<uint64_t, Polluted>> polluted_;  // page -> word
+  Shadow shadow_;
+  bool strict_ = false;
   std::vector<Quarantined> quarantine_;
   std::vector<Block> freed_;
   Stats stats_;

@@ -65,6 +65,13 @@ struct Action {
   uint64_t detail;
 };
 
+// Words that changed though no logged store changed them (shadow.hpp).
+struct Wild {
+  uint64_t undone = 0;
+  uint64_t left = 0;                // not put back
+  std::vector<uint64_t> addresses;  // of both; the first few
+};
+
 struct AbortResult {
   Owner outer = 0;                // slot->owner of before the scope began: the enclosing scope's, or number 0
   uint64_t words_polluted = 0;    // words whose memory differs from what it must be, or may
@@ -76,6 +83,7 @@ struct AbortResult {
   std::vector<uint64_t> pages;    // guest addresses of polluted pages, sorted; empty after an eager restore
   std::vector<Action> actions;    // newest first, unlocks last
   std::vector<Owner> dependents;  // live scopes that built on this one's values
+  Wild wild;                      // found and put back at this abort
 };
 
 struct RestoreResult {

@@ -29,7 +29,7 @@ extern "C" {
 #define SRS_ABI_ASSERT _Static_assert
 #endif
 
-#define SRS_ABI_VERSION 2u
+#define SRS_ABI_VERSION 3u
 
 /* ---- Hypercalls: system calls with private numbers. Outside the monitor the kernel answers -ENOSYS. ---- */
 
@@ -50,9 +50,12 @@ enum srs_hypercall {
   SRS_HC_SYNC,       /* (): returns after every earlier abort's words are back (tests, and `eager` readers) */
   SRS_HC_FAULT_INFO, /* (struct srs_fault_info*): the last fault that this thread landed from; kind NONE: no fault */
   SRS_HC_RECORD,     /* (struct srs_record*): strict mode's journal records (alloc, free, lock…) */
-  SRS_HC_RUN,  /* (enum srs_run_step): policy `run`. Returns 0 (ENTER, in the view), or not at all: the thread goes
-                  on elsewhere; -EINVAL: it is no such thread's to ask */
-  SRS_HC_GATE, /* (): between two slices of a wait: a deadline that waited for critical code strikes here; 0 */
+  SRS_HC_RUN,       /* (enum srs_run_step): policy `run`. Returns 0 (ENTER, in the view), or not at all: the thread goes
+                       on elsewhere; -EINVAL: it is no such thread's to ask */
+  SRS_HC_GATE,      /* (): between two slices of a wait: a deadline that waited for critical code strikes here; 0 */
+  SRS_HC_FILE,      /* (fd, enum srs_file_mode): what scopes write to this open file; 0 or -errno */
+  SRS_HC_LOGGED,    /* (addr, len): every store there goes through the log: a fault looks for others; 0 or -errno */
+  SRS_HC_NOT_WHOLE, /* (const char* what): while landing: something that cannot be put right, for the report; 0 */
   SRS_HC_END
 };
 
@@ -182,11 +185,12 @@ static inline uint64_t srs_landing_check(struct srs_landing const* l, uint64_t k
 enum srs_policy { SRS_LAND = 0, SRS_UNWIND = 1, SRS_RUN = 2 };
 
 struct srs_scope_info {
-  uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
-  uint32_t isolation;   /* enum srs_isolation */
-  uint32_t policy;      /* enum srs_policy */
-  uint64_t user;        /* the caller's id for the user served, for the report */
-  uint64_t flags;       /* SRS_SCOPE_* */
+  uint64_t deadline_ns;  /* CLOCK_MONOTONIC; 0: none */
+  uint32_t isolation;    /* enum srs_isolation */
+  uint32_t policy;       /* enum srs_policy */
+  uint64_t user;         /* the caller's id for the user served, for the report */
+  uint64_t flags;        /* SRS_SCOPE_* */
+  uint64_t first_number; /* of its owner when it began: RENEW gives it others */
 };
 #define SRS_SCOPE_COMMIT_ON_SEND 1u
 
@@ -211,10 +215,13 @@ struct srs_slot {
   /* Written by the guest, at the thread's start: guest address of the thread's cached key, srs_tag_make(owner, 0,
    * 0xff). The host rewrites it where it changes `owner` itself (output commit). */
   uint64_t key_address;
+  /* Written by the guest: locks of the whole process that the thread holds inside the monitored heap. A fault with one
+   * held cannot be landed: everybody would wait for it. */
+  uint64_t shared_locks;
   struct srs_scope_info scopes[SRS_MAX_DEPTH];
   struct srs_landing landings[SRS_MAX_DEPTH];
   /* Free for libsrs. */
-  uint8_t guest_private[4096 - 16 * 8 - SRS_MAX_DEPTH * (sizeof(struct srs_scope_info) + sizeof(struct srs_landing))];
+  uint8_t guest_private[4096 - 17 * 8 - SRS_MAX_DEPTH * (sizeof(struct srs_scope_info) + sizeof(struct srs_landing))];
 };
 SRS_ABI_ASSERT(sizeof(struct srs_slot) == 4096, "slot layout");
 SRS_ABI_ASSERT(offsetof(struct srs_slot, tail) == 64, "guest-written and host-written words on lines of their own");
@@ -235,11 +242,12 @@ struct srs_attach {
   /* out: the tag of the word at address a is at tag_base + (a & address_mask & ~7) */
   uint64_t tag_base;
   uint64_t address_mask;
-  uint32_t store_mode;   /* SRS_STORE_LOG or SRS_STORE_STRICT */
-  uint32_t isolation;    /* default of scopes that do not name one: enum srs_isolation */
-  uint32_t policy;       /* likewise: enum srs_policy */
-  uint32_t scope_thread; /* 1: SRS_SCOPE=thread */
-  uint64_t slots;        /* address of struct srs_slot[SRS_MAX_SLOTS] (for the wait-for graph; index 0 unused) */
+  uint32_t store_mode;    /* SRS_STORE_LOG or SRS_STORE_STRICT */
+  uint32_t isolation;     /* default of scopes that do not name one: enum srs_isolation */
+  uint32_t policy;        /* likewise: enum srs_policy */
+  uint32_t scope_thread;  /* 1: SRS_SCOPE=thread */
+  uint64_t slots;         /* address of struct srs_slot[SRS_MAX_SLOTS] (for the wait-for graph; index 0 unused) */
+  uint64_t abort_message; /* in: address of the C library's pointer to {uint32_t size; char text[]}, 0: none */
 };
 
 /* ---- What the landing code carries out, newest first (locks last): SRS_HC_LANDED ---- */
@@ -250,6 +258,9 @@ struct srs_action {
   uint64_t arg;    /* block, lock or fd */
   uint64_t detail; /* size; enum srs_lock_kind */
 };
+
+/* What scopes write to a file (srs_file). */
+enum srs_file_mode { SRS_FILE_PLAIN = 0, SRS_FILE_UNDO = 1 };
 
 /* ---- Faults ---- */
 
@@ -281,7 +292,9 @@ struct srs_fault_info {
   uint64_t words_polluted, exposed;
   uint64_t abort_ns, land_ns; /* from the fault's exit to: memory right again; the landing code entered */
   char what[128];             /* one line for a person */
+  uint64_t flags;             /* SRS_INFO_* */
 };
+#define SRS_INFO_OUTPUT_LEFT 1u /* bytes of the scope had left the process before it was aborted */
 
 #ifdef __cplusplus
 }

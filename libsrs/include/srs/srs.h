@@ -11,6 +11,7 @@
 #ifndef SRS_SRS_H
 #define SRS_SRS_H
 
+#include <pthread.h>
 #include <srs/abi.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -193,6 +194,11 @@ SRS_API int srs_init_profile(void);
  * ranges). */
 SRS_API int srs_profile(void const* address, size_t length, char const* name);
 
+/* From now on every store to the range goes through this library (or srs-c++): what changes it otherwise is a wild
+ * write, and is put back when a scope faults. To be called outside scopes, after the range was filled, by the thread
+ * that filled it. Whole words count; 64 MiB in all. 0, or -1 with errno EINVAL (empty or wrapping range) or ENOMEM. */
+SRS_API int srs_logged(void const* address, size_t length);
+
 /* The program's own word that this scope has failed. Outside the monitor: a message and abort().
  * Returns only where the scope's policy is SRS_RUN. */
 SRS_API void srs_crash_suppression_os(enum srs_fault_kind kind);
@@ -203,18 +209,28 @@ enum srs_status {
   SRS_REFUSED = 2  /* fn did not run; errno: EINVAL (options), E2BIG (SRS_MAX_DEPTH nested), ENOMEM (stack) */
 };
 
+/* After a fault, before srs_request returns. CLOSE: shutdown() of the connection, both ways (close() stays the
+ * program's). ANSWER: the answer is sent; if it cannot be at once, or part of another one had left, as CLOSE. */
+enum srs_client { SRS_CLIENT_KEEP = 0, SRS_CLIENT_CLOSE = 1, SRS_CLIENT_ANSWER = 2 };
+
 #define SRS_DEFAULT (-1)
 struct srs_options {
-  int32_t isolation;    /* enum srs_isolation, or SRS_DEFAULT: as the monitor was told */
-  int32_t policy;       /* enum srs_policy, or SRS_DEFAULT. SRS_UNWIND: an access that faults runs the destructors of a
-                           frame only if that was compiled with -fnon-call-exceptions (calls: with exceptions on) */
-  uint64_t deadline_ms; /* the scope faults when it runs for longer; 0: no limit */
-  uint64_t user;        /* the caller's id of the user served, for the report */
-  int commit_on_send;   /* 1: the scope's first output to its client commits it */
-  size_t stack_size;    /* bytes; 0: 256 KiB. Rounded up to pages; 16 KiB to 64 MiB */
+  int32_t isolation;     /* enum srs_isolation, or SRS_DEFAULT: as the monitor was told */
+  int32_t policy;        /* enum srs_policy, or SRS_DEFAULT. SRS_UNWIND: an access that faults runs the destructors of a
+                            frame only if that was compiled with -fnon-call-exceptions (calls: with exceptions on) */
+  uint64_t deadline_ms;  /* the scope faults when it runs for longer; 0: no limit */
+  uint64_t user;         /* the caller's id of the user served, for the report */
+  int commit_on_send;    /* 1: the scope's first output to its client commits it */
+  size_t stack_size;     /* bytes; 0: 256 KiB. Rounded up to pages; 16 KiB to 64 MiB */
+  uint64_t memory_limit; /* bytes that the scope may allocate here before it gets ENOMEM (std::bad_alloc); 0: any
+                            number. What it frees counts still, as that takes effect at the commit */
+  int32_t on_fault;      /* enum srs_client: what becomes of the client if the scope faults */
+  int32_t client_fd;     /* its connection */
+  void const* answer;    /* SRS_CLIENT_ANSWER: these bytes; they must outlive the call */
+  size_t answer_size;
 };
 #define SRS_OPTIONS_INIT \
-  { SRS_DEFAULT, SRS_DEFAULT, 0, 0, 0, 0 }
+  { SRS_DEFAULT, SRS_DEFAULT, 0, 0, 0, 0, 0, 0, -1, 0, 0 }
 
 /* Runs fn(arg) as one user's unit of work, on a stack of its own; options NULL: the defaults.
  * Scopes nest up to SRS_MAX_DEPTH. fn must return: pthread_exit in it and an exception
@@ -228,6 +244,18 @@ SRS_API int srs_last_fault(struct srs_fault_info* info);
 /* For locks that are not pthread mutexes or rwlocks: say when one is taken (1) and when it is given
  * up (0). Noted locks are reported and make dependencies visible; the monitor cannot unlock one. */
 SRS_API void srs_lock_note(void const* lock, int taken);
+
+/* What the scope owes others if it should be aborted: then the waiters of `cond` are woken, or `value` is written to
+ * the eventfd. (Wake-ups and events that the scope itself used up are given back without this.) */
+SRS_API void srs_owe_wakeup(pthread_cond_t* cond);
+SRS_API void srs_owe_event(int event_fd, uint64_t value);
+
+/* What scopes write to the file open as fd (write, writev, pwrite, pwritev, ftruncate, by any fd of this open file
+ * description). SRS_FILE_UNDO: an abort puts back the bytes and the length that were there, unless others have written
+ * the same range or the end since: then the report names it. At most 16 MiB per thread are kept. SRS_FILE_PLAIN (the
+ * default): the report names what was written. 0, or -1 with errno: EBADF, EINVAL (not a regular file), EACCES or
+ * another error of opening it for reading and writing. Outside the monitor: 0, and nothing happens. */
+SRS_API int srs_file(int fd, enum srs_file_mode mode);
 
 /* Returns when every earlier abort's words are back in memory. */
 SRS_API void srs_sync(void);

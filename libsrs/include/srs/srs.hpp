@@ -12,6 +12,7 @@
 #include <limits>
 #include <memory>
 #include <new>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -322,13 +323,19 @@ struct options {
   std::uint64_t user = 0;
   bool commit_on_send = false;
   std::size_t stack_size = 0;
+  std::uint64_t memory_limit = 0;
+  int on_fault = SRS_CLIENT_KEEP;  // srs_client
+  int client_fd = -1;
+  std::string_view answer = {};
 };
 
 // Runs f() as a request scope: see srs_request. Whatever f captures by reference and changes
 // outside shared memory is not undone by an abort.
 template <class F>
 srs_status request(F&& f, options const& o = {}) {
-  srs_options const c{o.isolation, o.policy, o.deadline_ms, o.user, o.commit_on_send ? 1 : 0, o.stack_size};
+  srs_options const c{o.isolation,    o.policy,       o.deadline_ms, o.user,      o.commit_on_send ? 1 : 0,
+                      o.stack_size,   o.memory_limit, o.on_fault,    o.client_fd, o.answer.data(),
+                      o.answer.size()};
   using function = std::remove_reference_t<F>;
   return srs_request([](void* self) { (*static_cast<function*>(self))(); },
                      const_cast<void*>(static_cast<void const*>(std::addressof(f))), &c);
