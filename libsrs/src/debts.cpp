@@ -232,7 +232,9 @@ SRS_API int sem_clockwait(sem_t* s, clockid_t clock, timespec const* at) {
 SRS_API int sem_post(sem_t* s) {
   if (restricted()) return 0;
   Thread* const t = thread_if_known();
-  return t == nullptr || !in_scope(t) ? real_semaphores().post(s) : semaphore_post(t, s);
+  // In critical code: by a signal handler that has interrupted it.
+  bool const plain = t == nullptr || !in_scope(t) || t->slot->critical != 0;
+  return plain ? real_semaphores().post(s) : semaphore_post(t, s);
 }
 
 void srs_owe_wakeup(pthread_cond_t* cond) {

@@ -38,7 +38,7 @@ bool Shadow::add(Memory const& memory, uint64_t address, uint64_t size,
   return true;
 }
 
-void Shadow::renew(std::function<bool(uint64_t, uint64_t)> const& settled) {
+void Shadow::renew(std::function<Settled(uint64_t, uint64_t)> const& settled) {
   if (touched_.empty()) return;
   std::sort(touched_.begin(), touched_.end());
   touched_.erase(std::unique(touched_.begin(), touched_.end()), touched_.end());
@@ -46,7 +46,12 @@ void Shadow::renew(std::function<bool(uint64_t, uint64_t)> const& settled) {
     Part* const part = part_of(address);
     uint64_t const i = (address - part->guest) / 8;
     uint64_t const tag = load(&part->tags[i]);
-    if (!settled(address, tag)) return false;
+    Settled const how = settled(address, tag);
+    if (how == Settled::later) return false;
+    if (how == Settled::no) {
+      part->tag[i] = kNoTag;
+      return true;
+    }
     uint64_t const value = load(&part->memory[i]);
     if (load(&part->tags[i]) != tag) return false;  // a store has begun meanwhile: its record comes
     part->value[i] = value;

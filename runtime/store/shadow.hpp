@@ -19,6 +19,10 @@ namespace vmsrs::store {
 inline constexpr uint64_t kShadowMost = 64 << 20;  // bytes declared in all
 inline constexpr size_t kWildTold = 32;            // told by address
 
+// Whether nobody can be storing to a word without a record, and its value is final: now, when its scope has ended, or
+// not before somebody logs a store of it.
+enum class Settled : uint8_t { yes, later, no };
+
 class Shadow {
  public:
   // `tag_of`: where the tag of the word at an address is. False: not in guest memory, or too much.
@@ -28,9 +32,8 @@ class Shadow {
   void touched(uint64_t address) {
     if (part_of(address) != nullptr) touched_.push_back(address);
   }
-  // Copies the touched words of which `settled(address, tag)` says that nobody can be storing to them; keeps the
-  // others.
-  void renew(std::function<bool(uint64_t, uint64_t)> const& settled);
+  // Copies the touched words of which `settled(address, tag)` says so; keeps those that will be later.
+  void renew(std::function<Settled(uint64_t, uint64_t)> const& settled);
   // Every word that differs; with `put_back`, memory gets what it must hold.
   Wild check(bool put_back);
 

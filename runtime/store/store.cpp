@@ -141,21 +141,22 @@ Result<void> Store::shadow_add(uint64_t address, uint64_t size, bool strict) {
   return {};
 }
 
-// Whether the word's value is final, and no thread can change it without a record of its own.
-bool Store::settled(uint64_t address, uint64_t tag) {
-  if (chain_at(address) != nullptr) return false;
+Settled Store::settled(uint64_t address, uint64_t tag) {
+  if (chain_at(address) != nullptr) return Settled::later;
   auto const page = polluted_.find(address & ~(config_.page_size - 1));
-  if (page != polluted_.end() && page->second.contains(address)) return false;
+  if (page != polluted_.end() && page->second.contains(address)) return Settled::later;
   Owner const owner = srs_tag_owner(tag);
-  if (owner == 0 || owner == SRS_OWNER_RESTORED) return true;
-  if (srs_owner_slot(owner) == 0) return false;
+  if (owner == 0 || owner == SRS_OWNER_RESTORED) return Settled::yes;
+  if (srs_owner_slot(owner) == 0) return Settled::later;
   Slot const* slot = slot_at(srs_owner_slot(owner));
-  if (slot == nullptr) return true;  // its thread has ended
+  if (slot == nullptr) return Settled::yes;  // its thread has ended
   uint64_t const number = srs_owner_number(owner);
-  if (number == 0) return strict_;  // else that thread may store again, with no record
-  return number <= slot->numbers_seen &&
-         std::none_of(slot->frames.begin(), slot->frames.end(),
-                      [owner](Frame const& f) { return f.owner == owner || f.current == owner; });
+  // Outside scopes a thread may store again with no record.
+  if (number == 0) return strict_ ? Settled::yes : Settled::no;
+  bool const ended = number <= slot->numbers_seen &&
+                     std::none_of(slot->frames.begin(), slot->frames.end(),
+                                  [owner](Frame const& f) { return f.owner == owner || f.current == owner; });
+  return ended ? Settled::yes : Settled::later;
 }
 
 void Store::renew_shadow() {

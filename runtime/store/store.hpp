@@ -133,7 +133,7 @@ class Store {
   void release_quarantine();
   void settle_words(std::vector<uint64_t> const& words, size_t from, Owner scope, Owner tag_owner);
   void erase_if_empty(uint64_t address);
-  bool settled(uint64_t address, uint64_t tag);
+  Settled settled(uint64_t address, uint64_t tag);
   void renew_shadow();
   Chain* chain_at(uint64_t address);
 

@@ -56,8 +56,13 @@ void use_after_free(bool reads) {
     for (int i = 0; i < 1000; ++i) {
       usleep(1000);
       srs_free(srs_malloc(16));
-      auto const status =
-          srs::request([&] { reads ? static_cast<void>(sink = *block) : static_cast<void>(*block = 1); });
+      auto const status = srs::request([&] {
+        if (reads) {
+          sink = *block;
+        } else {
+          *block = 1;
+        }
+      });
       if (status == SRS_OK) continue;
       CHECK_EQ(guest::last_fault().kind, reads ? SRS_FAULT_LOAD : SRS_FAULT_STORE);
       CHECK_EQ(guest::last_fault().address, reinterpret_cast<uint64_t>(block));

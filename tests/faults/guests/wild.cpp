@@ -101,6 +101,14 @@ void unexplained() {
   CHECK_EQ(accounts[5], 666);
 }
 
+// For a measurement: what so many MiB of logged ranges cost a fault.
+void cost(size_t mib) {
+  auto* const range = static_cast<uint64_t*>(srs_aligned_alloc(4096, mib << 20));
+  memset(range, 1, mib << 20);
+  CHECK_EQ(srs_logged(range, mib << 20), 0);
+  for (unsigned round = 0; round < kRounds; ++round) CHECK_EQ(srs::request([] { guest::bad_store(); }), SRS_FAULTED);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -110,5 +118,6 @@ int main(int argc, char** argv) {
   if (what == "commits") after_commits();
   if (what == "writers") among_writers();
   if (what == "unexplained") unexplained();
+  if (what.starts_with("cost=")) cost(std::stoul(what.substr(5)));
   return guest::end();
 }
