@@ -173,7 +173,10 @@ void* arena_allocate(Thread* t, size_t size, size_t alignment, bool zero, size_t
   }
   if (guard_used) {
     void* const guarded = guard_allocate(size, alignment);
-    if (guarded != nullptr) return guarded;  // its pages are fresh: zero
+    if (guarded != nullptr) {  // its pages are fresh: zero
+      *usable = size;
+      return guarded;
+    }
   }
   void* const block = vje_mallocx(size, flags);
   if (block == nullptr) return nullptr;
