@@ -38,7 +38,34 @@ uint16_t free_port() {
 
 class Members {
  public:
+  // Every member answers. A port that was free may be somebody else's by the time its member asks for it: then all are
+  // started again on other ports.
   explicit Members(int count) {
+    for (int tries = 0; tries < 5 && !ready_; ++tries) {
+      stop_all();
+      start(count);
+      ready_ = all_answer();
+    }
+  }
+  ~Members() { stop_all(); }
+  void stop(size_t i) {
+    if (pids_[i] <= 0) return;
+    kill(pids_[i], SIGKILL);
+    waitpid(pids_[i], nullptr, 0);
+    pids_[i] = -1;
+  }
+  // Null: none answers, or not all did at the start.
+  std::unique_ptr<Coordinator> open() {
+    if (!ready_) return nullptr;
+    std::string url = "etcd://";
+    for (size_t i = 0; i < clients_.size(); ++i) url += (i == 0 ? "" : ",") + address(i);
+    auto opened = vmsrs::runtime::open_coordinator(url + "/test");
+    return opened ? std::move(*opened) : nullptr;
+  }
+
+ private:
+  [[nodiscard]] std::string address(size_t i) const { return "127.0.0.1:" + std::to_string(clients_[i]); }
+  void start(int count) {
     std::string cluster;
     for (int i = 0; i < count; ++i) {
       clients_.push_back(free_port());
@@ -79,33 +106,34 @@ class Members {
       pids_.push_back(pid);
     }
   }
-  ~Members() {
+  // False: one has ended, or does not answer in time.
+  bool all_answer() {
+    auto const until = std::chrono::steady_clock::now() + 30s;
+    for (size_t i = 0; i < pids_.size(); ++i) {
+      while (!vmsrs::runtime::open_coordinator("etcd://" + address(i) + "/test")) {
+        if (pids_[i] <= 0 || waitpid(pids_[i], nullptr, WNOHANG) != 0) {
+          pids_[i] = -1;
+          return false;
+        }
+        if (std::chrono::steady_clock::now() > until) return false;
+        std::this_thread::sleep_for(50ms);
+      }
+    }
+    return true;
+  }
+  void stop_all() {
     for (size_t i = 0; i < pids_.size(); ++i) stop(i);
     for (auto const& directory : directories_) std::filesystem::remove_all(directory);
-  }
-  void stop(size_t i) {
-    if (pids_[i] <= 0) return;
-    kill(pids_[i], SIGKILL);
-    waitpid(pids_[i], nullptr, 0);
-    pids_[i] = -1;
-  }
-  // Null: it does not answer.
-  std::unique_ptr<Coordinator> open() {
-    std::string url = "etcd://";
-    for (size_t i = 0; i < clients_.size(); ++i)
-      url += (i == 0 ? "" : ",") + ("127.0.0.1:" + std::to_string(clients_[i]));
-    auto const until = std::chrono::steady_clock::now() + 30s;
-    while (std::chrono::steady_clock::now() < until) {
-      if (auto opened = vmsrs::runtime::open_coordinator(url + "/test")) return std::move(*opened);
-      std::this_thread::sleep_for(100ms);
-    }
-    return nullptr;
+    clients_.clear();
+    peers_.clear();
+    directories_.clear();
+    pids_.clear();
   }
 
- private:
   std::vector<uint16_t> clients_, peers_;
   std::vector<std::string> directories_;
   std::vector<pid_t> pids_;
+  bool ready_ = false;
 };
 
 bool no_etcd() {
