@@ -126,6 +126,12 @@ Tried try_host_call(long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
   bool const told = (flags & MSG_DONTWAIT) != 0;
   switch (nr) {
     case SYS_read:
+      // Mostly a socket, which needs no look at what kind of file it is. No bytes are none even where there are some.
+      if (int64_t const n = a2 == 0 ? -ENOTSOCK : raw_host(SYS_recvfrom, a0, a1, a2, MSG_DONTWAIT, 0, 0);
+          n != -ENOTSOCK) {
+        if (n != -EAGAIN && n != -EINTR) return {Tried::kDone, n};
+        return n == -EAGAIN && is_nonblocking(a0) ? Tried{Tried::kDone, n} : Tried{Tried::kWouldWait};
+      }
       return read_parts(a0, &one, 1, -1);
     case SYS_pread64:
       return read_parts(a0, &one, 1, static_cast<int64_t>(a3));

@@ -39,7 +39,8 @@ Result<std::unique_ptr<GuestProcess>> GuestProcess::create(std::unique_ptr<Addre
   process->memory_ = std::move(memory);
   process->fds_ = std::make_unique<FdTable>();
   process->vm_ = std::move(*vm);
-  process->pollers_ = std::make_unique<Pollers>(pollers, process->vm_->max_vcpus(), process->stats_);
+  process->pollers_ =
+      std::make_unique<Pollers>(pollers, process->vm_->max_vcpus(), process->stats_, &process->placement_);
   process->sites_ = std::make_unique<CallSites>(*process->memory_, process->vm_->system().syscall_stub(0));
   process->hooks_ = hooks != nullptr ? hooks : &process->no_hooks_;
   process->verbose_ = verbose;
@@ -140,7 +141,7 @@ int64_t GuestProcess::start_thread(Registers const& regs, std::span<std::byte co
   thread->signals().blocked = blocked_signals;
   thread->clear_child_tid = clear_child_tid;
   thread->set_child_tid = set_child_tid;
-  sched_getaffinity(0, sizeof thread->affinity, &thread->affinity);
+  thread->affinity = placement_.own(gettid());
   if (tid == kVirtualPid && gateway_ != nullptr) gateway_->adopt(*this, *thread);
   threads_[tid] = thread.get();
   stats_.threads_started.fetch_add(1, std::memory_order_relaxed);
@@ -209,6 +210,8 @@ void GuestProcess::work(Worker& worker) {
   if (worker.vcpu->index() == 0) {
     if (auto r = worker.vcpu->probe(vm_->traits()); !r) broken(r.error().message);
     if (!vm_->traits().exit_from_ring3) sites_->turn_off();
+    pollers_->set_exit_price(vm_->traits().exit_ns);
+    stats_.exit_ns = vm_->traits().exit_ns;
   }
   std::unique_lock lock(workers_mutex_);
   probed_ = true;
@@ -246,6 +249,7 @@ void GuestProcess::work(Worker& worker) {
 
 void GuestProcess::end_thread(GuestThread& thread) {
   hooks_->on_thread_end(thread);
+  placement_.forget(thread.host_tid());
   signals_.thread_exits(thread);
   if (!exiting()) release_robust_list(thread);
 }

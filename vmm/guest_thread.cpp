@@ -69,11 +69,9 @@ GuestThread::GuestThread(Process& process, int tid, Vcpu& vcpu, Pollers& pollers
 
 void GuestThread::adopt_host_thread() {
   set_kick_target(immediate_exit_);
-  // A pooled host thread still has that of the guest thread before. Refused where the processors went offline: then
-  // any.
-  sched_setaffinity(0, sizeof affinity, &affinity);
   if (!name_.empty()) set_thread_name(*this, name_);
   host_tid_.store(static_cast<int>(syscall(SYS_gettid)));
+  process_.placement().adopt(host_tid_.load(), affinity);  // a pooled host thread still has that of the one before
 }
 
 void GuestThread::run() {

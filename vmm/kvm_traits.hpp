@@ -12,6 +12,7 @@ struct KvmTraits {
   // has it on hardware; the SVM that QEMU emulates looks at the I/O bitmap only of one that is available (9).
   uint8_t tss_type = 11;
   bool exit_from_ring3 = false;  // it may with either: without, no call site is patched
+  int64_t exit_ns = 0;           // what leaving the VM and entering it again took, at best
 };
 
 }  // namespace vmm

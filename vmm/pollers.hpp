@@ -9,6 +9,12 @@
 // Auto: the pollers sleep while calls are rare, wake when one thread makes many in a row, and keep out of the way for a
 // while when guests wait in vain for a poller that does not get a processor.
 //
+// A poller that pays for a processor, in exits that it saves, gets one for itself: guest threads are kept off it
+// (vmm/placement.hpp). Only others than guests run there, when the poller gives way.
+//
+// Where it is not plain that calls without exits are faster (others compute on every processor, say), auto tries: exits
+// for a moment, and for longer if more calls were made a second that way.
+//
 // Thread-safe; a Seat is used by its guest thread's host thread and by one poller at a time.
 #pragma once
 
@@ -22,6 +28,7 @@
 #include <vector>
 
 #include "vmm/mailbox.hpp"
+#include "vmm/placement.hpp"
 #include "vmm/stats.hpp"
 #include "vmm/syscall_stub.hpp"
 
@@ -79,7 +86,8 @@ class Pollers {
  public:
   static constexpr int kAuto = -1;
   // count: kAuto, 0 (never), or a number of threads that poll as long as the guest makes calls.
-  Pollers(int count, unsigned seats, Stats& stats);
+  // placement: of the guest threads, outlives the pollers; null: they stay where they are.
+  Pollers(int count, unsigned seats, Stats& stats, Placement* placement = nullptr);
   ~Pollers();
   Pollers(Pollers const&) = delete;
   Pollers& operator=(Pollers const&) = delete;
@@ -94,6 +102,9 @@ class Pollers {
   // A call that could have been posted came by exit: perhaps the pollers should wake.
   void note_exit(Seat& seat) noexcept;
 
+  // What an exit costs on this machine, in ns; before the first call. Until then a guess.
+  void set_exit_price(int64_t ns) noexcept { exit_ns_ = ns; }
+
   // Ends all threads; before the servers go.
   void stop() noexcept;
   [[nodiscard]] bool active() const noexcept { return active_.load(std::memory_order_relaxed); }
@@ -106,12 +117,22 @@ class Pollers {
   Found serve(Seat& seat, Poller& self) noexcept;
   void park() noexcept;
   void wake() noexcept;
+  void start() noexcept;
   void start_poller();
+  [[nodiscard]] unsigned wanted() const noexcept;
   void replace_stuck() noexcept;
   void missed() noexcept;
   void steer_from_here() noexcept;
   void suspend() noexcept;
   void turn_off() noexcept;
+  bool weigh(int64_t least_ns) noexcept;
+  void compare(int64_t now) noexcept;
+  void begin_span(int64_t now) noexcept;
+  [[nodiscard]] double calls_a_ns(int64_t now) const noexcept;
+  bool trial_over(int64_t now) noexcept;
+  bool reserve() noexcept;
+  void give_back() noexcept;
+  void settle_down(Poller& self) noexcept;
 
   int const count_;
   Stats& stats_;
@@ -125,7 +146,28 @@ class Pollers {
   std::atomic<int64_t> backoff_ns_{0};
   std::atomic<int64_t> hot_until_ns_{0};
   std::atomic<uint64_t> answered_at_wake_{0};  // stats_.exitless_calls then
-  std::mutex mutex_;                           // of pollers_
+
+  // Whether the pollers have processors of their own, and what is known since it was last decided.
+  Placement* const placement_;
+  std::atomic<int64_t> exit_ns_;
+  std::atomic<bool> reserved_{false};
+  std::atomic<bool> reserved_before_{false};  // when they went to sleep
+  std::mutex reserve_mutex_;                  // of changes of reserved_ and of what follows from it
+  std::mutex weigh_mutex_;                    // of the next two
+  int64_t weighed_ns_ = 0;
+  uint64_t weighed_calls_ = 0;
+  std::atomic<uint64_t> scans_{0}, threads_seen_{0};  // the second: inside the VM, summed over the scans
+  std::atomic<uint64_t> exits_{0};                    // by calls that could have been posted
+
+  // Comparing with exits: since when calls are counted, and what came of it.
+  std::mutex compare_mutex_;  // of what follows
+  std::atomic<int64_t> compare_at_ns_{0};
+  int64_t span_since_ns_ = 0, next_span_ns_ = 0, lost_for_ns_ = 0;
+  uint64_t span_calls_ = 0;
+  double rate_polled_ = 0;  // calls a ns
+  std::atomic<bool> trying_exits_{false};
+
+  std::mutex mutex_;  // of pollers_
   std::vector<std::unique_ptr<Poller>> pollers_;
 };
 

@@ -14,6 +14,7 @@
 #include "vmm/error.hpp"
 #include "vmm/fd_table.hpp"
 #include "vmm/hooks.hpp"
+#include "vmm/placement.hpp"
 #include "vmm/signals.hpp"
 #include "vmm/stats.hpp"
 #include "vmm/thread.hpp"
@@ -33,6 +34,7 @@ class Process {
   [[nodiscard]] ProcessSignals& signals() noexcept { return signals_; }
   [[nodiscard]] Hooks& hooks() noexcept { return *hooks_; }
   [[nodiscard]] Stats& stats() noexcept { return stats_; }
+  [[nodiscard]] Placement& placement() noexcept { return placement_; }
   [[nodiscard]] static int pid() noexcept { return kVirtualPid; }
   [[nodiscard]] bool verbose() const noexcept { return verbose_; }
   // Starts a guest thread with these registers; its virtual tid, or -errno (EAGAIN: no vCPU left).
@@ -97,6 +99,7 @@ class Process {
   ProcessSignals signals_;
   Hooks* hooks_ = nullptr;
   Stats stats_;
+  Placement placement_;
   std::mutex threads_mutex_;
   std::map<int, Thread*> threads_;
   std::atomic<bool> exiting_{false};

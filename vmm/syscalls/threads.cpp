@@ -136,7 +136,7 @@ int64_t sys_sched_getaffinity(Thread& t, SyscallArgs const& args) {
   void* out = t.memory().buffer(GuestAddr(args.a[2]), size, Access::kWrite);
   if (out == nullptr) return -EFAULT;
   t.announce_out({GuestAddr(args.a[2]), size});
-  return result_of(syscall(SYS_sched_getaffinity, host, size, out));
+  return t.process().placement().get(static_cast<int>(host), size, out);
 }
 
 int64_t sys_sched_setaffinity(Thread& t, SyscallArgs const& args) {
@@ -144,7 +144,7 @@ int64_t sys_sched_setaffinity(Thread& t, SyscallArgs const& args) {
   if (host < 0) return host;
   uint64_t const size = std::min<uint64_t>(args.a[1], 8192);
   void* in = t.memory().buffer(GuestAddr(args.a[2]), size, Access::kRead);
-  return in == nullptr ? -EFAULT : result_of(syscall(SYS_sched_setaffinity, host, size, in));
+  return in == nullptr ? -EFAULT : t.process().placement().set(static_cast<int>(host), size, in);
 }
 
 int64_t sys_sched_getscheduler(Thread& t, SyscallArgs const& args) {
