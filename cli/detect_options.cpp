@@ -8,7 +8,6 @@ namespace vmsrs::cli {
 
 using runtime::detect::AppRegistration;
 using runtime::detect::Publisher;
-using runtime::detect::Registry;
 
 void add_registry_option(CLI::App& app, std::string& registry) {
   app.add_option("--registry", registry, "the shared memory in which monitors and detectors of this host meet")

@@ -214,7 +214,7 @@ int status(StatusCommand const& command) {
     std::string text = command.json
                            ? tree.dump(command.watch ? -1 : 1, ' ', false, Json::error_handler_t::replace) + "\n"
                            : text_of(tree);
-    if (command.watch && terminal && !command.json) text = "\x1b[H\x1b[2J" + text;
+    if (command.watch && terminal && !command.json) text.insert(0, "\x1b[H\x1b[2J");
     fmt::print("{}", text);
     if (std::fflush(stdout) != 0) return 0;  // nobody reads any more
     if (!command.watch) return 0;

@@ -19,7 +19,8 @@ extern "C" int LLVMFuzzerTestOneInput(uint8_t const* data, size_t size) {
         if (!std::isfinite(value) || value < 0) std::abort();
       }
     }
-    if (before < 1e9 && !parse_recording(recording_header() + line_of(recording->samples.front()), "again")) std::abort();
+    if (before < 1e9 && !parse_recording(recording_header() + line_of(recording->samples.front()), "again"))
+      std::abort();
   }
   if (auto const model = parse_model(text, "fuzzed")) {
     if (!check(*model)) std::abort();

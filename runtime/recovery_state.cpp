@@ -18,7 +18,6 @@ void visit(A& a, srs_action& action) {
 
 namespace vmsrs::runtime {
 
-using vmm::visit;
 using vmm::visit_all;
 
 template <class A>

@@ -63,7 +63,7 @@ class AddressSpace {
  public:
   struct Config {
     uint64_t window = 8ULL << 30;  // power of two, 2 GiB .. 8 GiB: high window + as much again for tags
-    int file = -1;  // of a restored guest: its memory, 2 * window bytes; taken over. -1: a new one
+    int file = -1;                 // of a restored guest: its memory, 2 * window bytes; taken over. -1: a new one
   };
   static Result<std::unique_ptr<AddressSpace>> create(Config const& config);
   ~AddressSpace();
@@ -146,8 +146,8 @@ class AddressSpace {
     uint64_t brk_start = 0, brk = 0;
   };
   [[nodiscard]] Layout layout() const;
-  // Makes the mappings of a guest whose memory file this is. Areas that the monitor has made already must be among them,
-  // at the same place; `open_file` opens a file that is mapped shared: a host fd, or -errno.
+  // Makes the mappings of a guest whose memory file this is. Areas that the monitor has made already must be among
+  // them, at the same place; `open_file` opens a file that is mapped shared: a host fd, or -errno.
   Result<void> restore_layout(Layout const& layout, std::function<int(Vma const&)> const& open_file);
 
   // Pages away: no guest access succeeds there (it becomes a fault at the vCPU) until they are

@@ -21,8 +21,8 @@ enum class Errc {
   kRegionExhausted,    // the guest's memory region is full
   kTooManyThreads,     // no vCPU left
   kBadOption,
-  kBusy,           // somebody else uses it: ask again later
-  kBadCheckpoint,  // a checkpoint that is damaged, or does not fit
+  kBusy,               // somebody else uses it: ask again later
+  kBadCheckpoint,      // a checkpoint that is damaged, or does not fit
   kNotCheckpointable,  // the guest has something that no checkpoint can hold
 };
 

@@ -26,7 +26,7 @@ class GuestThread final : public Thread, private CallServer {
   void leave_view() override;
   [[nodiscard]] Registers call_registers() const override;
   void set_name(std::string name) { name_ = std::move(name); }  // before run()
-  void finish() noexcept { finished_ = true; }  // the exit system call; by the thread itself
+  void finish() noexcept { finished_ = true; }                  // the exit system call; by the thread itself
   void adopt_host_thread();
 
   // For a checkpoint, while the thread stands at a gate: the system call that it is making and must make again. Its
@@ -69,7 +69,7 @@ class GuestThread final : public Thread, private CallServer {
   std::optional<InterruptedCall> call_;  // under way, and interrupted
   bool resumed_ = false;                 // run() begins with it
   std::string name_;                     // to be given to it when it starts; empty: none
-  bool site_due_ = false;  // a poller found the present call's site often used
+  bool site_due_ = false;                // a poller found the present call's site often used
   bool finished_ = false;
   unsigned denied_again_ = 0;  // the same access denied in a row, with nothing to explain it
   Registers denied_at_;

@@ -38,10 +38,9 @@ int64_t Thread::block_in(long nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_
   wait_word_.store(nr == SYS_futex && a3 == 0 ? a0 : 0, std::memory_order_relaxed);
   state_.store(RunState::kBlocked);
   process_.state_changed();
-  int64_t const r =
-      process_.stopping_at_gates()
-          ? -EINTR
-          : vmm_interruptible(reinterpret_cast<bool const*>(&kicked_), nr, a0, a1 + sent, a2 - sent, a3, a4, a5);
+  int64_t const r = process_.stopping_at_gates() ? -EINTR
+                                                 : vmm_interruptible(reinterpret_cast<bool const*>(&kicked_), nr, a0,
+                                                                     a1 + sent, a2 - sent, a3, a4, a5);
   state_.store(RunState::kMonitor);
   process_.park_if_pausing(*this);
   if (sent == 0) return r == -EINTR ? kRestartSys : r;

@@ -119,7 +119,7 @@ void Gateway::said(std::shared_ptr<Primary> const& from, Message&& message) {
         } else if constexpr (std::is_same_v<T, Attach>) {
           attach(m);
         } else if constexpr (std::is_same_v<T, Marks>) {
-          marks(std::move(m));
+          marks(std::forward<decltype(m)>(m));
         } else if constexpr (std::is_same_v<T, Safe>) {
           held_ = std::max(held_, m.epoch);
           release();

@@ -144,7 +144,7 @@ vmm::Result<std::optional<Term>> EtcdCoordinator::acquire(std::chrono::milliseco
 
 vmm::Result<bool> EtcdCoordinator::renew(Term term, std::chrono::milliseconds /*time: fixed when it was granted*/) {
   if (term != held_) return false;
-  auto const kept = api_->keep(lease_id_);
+  auto kept = api_->keep(lease_id_);
   if (!kept || !*kept) return kept;
   // A lease that lives may have lost its key to revoke().
   auto const now = look();

@@ -33,6 +33,7 @@ class Address {
   [[nodiscard]] std::string text() const;
   // IPv4 as such also where it came mapped into IPv6, without flow and scope: what two ends of a connection agree on.
   [[nodiscard]] Address plain() const;
+  // NOLINTNEXTLINE(modernize-use-nullptr): it takes the zero of <=> for a pointer
   auto operator<=>(Address const&) const = default;
 
   template <class Codec>

@@ -55,7 +55,7 @@ vmm::Result<std::optional<Message>> EpochStore::take(Message const& message) {
 vmm::Result<void> EpochStore::fold_up_to(EpochName name) {
   while (!complete_.empty() && complete_.begin()->first <= name) {
     auto const& [first, epoch] = *complete_.begin();
-    if (auto const folded = fold_(first, epoch.full, epoch.bytes); !folded) return folded;
+    if (auto folded = fold_(first, epoch.full, epoch.bytes); !folded) return folded;
     folded_ = first;
     complete_.erase(complete_.begin());
   }
@@ -70,7 +70,7 @@ std::vector<EpochName> EpochStore::holds() const {
 }
 
 vmm::Result<void> EpochStore::settle(EpochName name) {
-  if (auto const folded = fold_up_to(name); !folded) return folded;
+  if (auto folded = fold_up_to(name); !folded) return folded;
   complete_.clear();
   if (folded_ != name) return broken("the epoch to go on from is not held");
   return {};

@@ -28,6 +28,7 @@ inline constexpr size_t kEpochPiece = 256 * 1024;  // bytes of an epoch in one E
 struct EpochName {
   Term term = 0;
   uint64_t number = 0;
+  // NOLINTNEXTLINE(modernize-use-nullptr): it takes the zero of <=> for a pointer
   auto operator<=>(EpochName const&) const = default;
   template <class C>
   void each(C& c) {

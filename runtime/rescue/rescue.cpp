@@ -205,7 +205,7 @@ std::string Rescue::forbidden(vmm::Thread& thread, LandingPad& pad, FaultReport&
     std::lock_guard const lock(mutex_);
     names = names_;
   }
-  std::string const critical = critical_code(chain.frames, names, locks.doubt.empty(), symbols_);
+  std::string critical = critical_code(chain.frames, names, locks.doubt.empty(), symbols_);
   if (!critical.empty()) return critical;
   if (!locks.doubt.empty()) return locks.doubt;
   if (loops(thread.regs().rip)) return "too many faults at one place";

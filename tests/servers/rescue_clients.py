@@ -221,7 +221,8 @@ class Campaign:
         if self.options.keep and (self.hanging or self.server.process.poll() is not None):
             shutil.copy(self.server.log, f"{self.options.keep}.log{self.generation}")
             shutil.copy(f"{self.scratch}/report{self.generation}", f"{self.options.keep}.report{self.generation}")
-        self.strikes_left -= self.struck()
+        # A strike can be followed by faults that nobody asked for.
+        self.strikes_left = max(0, self.strikes_left - self.struck())
         self.hanging = False
         self.generation += 1
 
@@ -247,14 +248,18 @@ class Campaign:
                     self.restarted()
                 continue
             if memory is None and len(self.faults()) >= min(100, self.options.faults // 5):
-                memory = (self.memory_mb(), len(self.faults()))
+                resident = self.memory_mb()
+                if resident is not None:
+                    memory = (resident, len(self.faults()))
             if self.options.kind != "udf" and self.struck() >= self.strikes_left:
                 self.stopping = True
         self.stopping = True
         for client in clients:
             client.join()
         if memory is not None and len(self.faults()) > memory[1] and self.generation == 0:
-            self.count["KB a fault"] = round((self.memory_mb() - memory[0]) * 1024 / (len(self.faults()) - memory[1]), 1)
+            resident = self.memory_mb()
+            if resident is not None:
+                self.count["KB a fault"] = round((resident - memory[0]) * 1024 / (len(self.faults()) - memory[1]), 1)
         if self.options.kind == "random":
             self.settle_end()
             self.again(quiet=True)
@@ -283,7 +288,8 @@ class Campaign:
 
     def memory_mb(self):
         with open(f"/proc/{self.server.process.pid}/status", encoding="ascii") as file:
-            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS:"))
+            # None: it has just ended, and memory is the first thing that goes.
+            return next((int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS:")), None)
 
     def connected(self, make):
         """A fresh connection, over restarts; None: the campaign ends."""
