@@ -41,6 +41,8 @@ Command add_register(CLI::App& app);
 Command add_deregister(CLI::App& app);
 Command add_checkpoint(CLI::App& app);
 Command add_restore(CLI::App& app);
+Command add_gateway(CLI::App& app);
+Command add_backup(CLI::App& app);
 
 // A running guest's socket for `vmsrs checkpoint` (runtime/checkpoint/control.hpp); null where there is none.
 struct CheckpointDoor;

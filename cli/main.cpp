@@ -62,6 +62,8 @@ int main(int argc, char** argv) {
     CLI::App* const parser = app.add_subcommand(name, about);
     commands.push_back({parser, add_command(*parser)});
   };
+  add("gateway", "own the clients' connections of a protected server", vmsrs::cli::add_gateway);
+  add("backup", "hold a protected guest's epochs, and go on from them", vmsrs::cli::add_backup);
   add("detectd", "detect failures of the VMs of this host, of their applications and of other hosts",
       vmsrs::cli::add_detectd);
   add("status", "show hosts, detectors, VMs and applications", vmsrs::cli::add_status);

@@ -12,6 +12,7 @@
 
 #include "cli/commands.hpp"
 #include "cli/detect_options.hpp"
+#include "cli/protect_options.hpp"
 #include "cli/supervisor.hpp"
 #include "runtime/detect/publisher.hpp"
 #include "runtime/recovery.hpp"
@@ -34,6 +35,8 @@ struct RunOptions {
   bool verbose = false, stats = false, recovery = true, no_undo = false, no_suppress = false, restart = false;
   runtime::Options recovery_options;
   StatusOptions status;
+  ProtectOptions protect;
+  std::string events;
 };
 
 int status_of(vmm::Error const& error) {
@@ -222,6 +225,18 @@ int run(RunOptions const& options, HooksInFront const& in_front) {
       return std::shared_ptr<void>(nullptr, [&publisher](void*) { (*publisher)->stop(); });
     };
   }
+  std::unique_ptr<runtime::protect::ProtectedGuest> guard;
+  if (options.protect.is_part()) {
+    auto const parts = protect_config(options.protect);
+    if (!parts) return fail(parts.error());
+    auto made = runtime::protect::ProtectedGuest::first(*parts);
+    if (!made) return fail(made.error());
+    guard = std::move(*made);
+    config.watch = [&guard, before = std::move(config.watch)](vmm::GuestProcess& process) {
+      process.socket_relay = &guard->sockets();
+      return before ? before(process) : nullptr;
+    };
+  }
   vmm::Hooks* hooks = recovery.get();
   std::unique_ptr<vmm::Hooks> front;
   if (in_front) {
@@ -240,12 +255,46 @@ int run(RunOptions const& options, HooksInFront const& in_front) {
     if (options.stats) print_stats(stats);
     if (stats_file.is_open()) stats_file << stats.dump(1) << '\n';
     door.reset();
+    if (guard != nullptr) {
+      auto const [code, signal] = process.exit_outcome();
+      guard->ended(vmm::ExitStatus{code, signal}.shell_status());
+    }
   };
   auto const status = vmm::run_guest(config, std::move(*memory), hooks, on_end, [&](vmm::GuestProcess& process) {
-    door = open_door(process, recovery.get(), options.control);
+    if (guard != nullptr) {
+      guard->start(process, recovery.get());
+    } else {
+      door = open_door(process, recovery.get(), options.control);
+    }
   });
   if (!status) return fail(status.error());
   return status->shell_status();
+}
+
+// 0: the options go together.
+int check_protection(RunOptions const& options) {
+  ProtectOptions const& p = options.protect;
+  if (p.mode.empty() && p.gateway.empty()) {
+    return options.events.empty() ? 0 : fail({vmm::Errc::kBadOption, "--events needs --protect", 0});
+  }
+  char const* const wrong =
+      !p.mode.empty() && p.mode != "strict" && p.mode != "relaxed" ? "--protect is strict or relaxed"
+      : !p.mode.empty() && !p.gateway.empty() ? "--protect starts a gateway of its own: leave --gateway out"
+      : options.recovery_options.rescue.on    ? "--protect: a guest under --rescue=guarded cannot be checkpointed"
+      : options.restart                       ? "--protect starts the program anew by itself: leave --restart out"
+      : !options.control.empty() && options.control != "none" ? "--protect takes the checkpoints: leave --control out"
+                                                              : nullptr;
+  return wrong == nullptr ? 0 : fail({vmm::Errc::kBadOption, wrong, 0});
+}
+
+std::vector<std::string> for_backup(RunOptions const& options) {
+  std::vector<std::string> words = {"--pollers", options.pollers};
+  if (!options.recovery_options.report.empty()) {
+    words.emplace_back("--report");
+    words.push_back(options.recovery_options.report);
+  }
+  if (options.verbose) words.emplace_back("--verbose");
+  return words;
 }
 
 }  // namespace
@@ -293,6 +342,15 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes, Hoo
     app.add_option_function<std::string>(name, set, about);
   };
   add_status_options(app, options->status);
+  app.add_flag("--protect{strict}", options->protect.mode,
+               "survive the loss of the whole VM: strict (default), or --protect=relaxed (docs/failover.md)");
+  app.add_option("--events", options->events, "--protect: append each decision and its cause, one JSON line each");
+  add_epoch_options(app, options->protect);
+  app.add_option(
+         "--failover-window", options->protect.window_ms,
+         "--protect: a failover within so many milliseconds of another one does not replay input, and four end it")
+      ->capture_default_str();
+  add_part_options(app, options->protect, false);
   choice("--recovery", r.recovery, std::map<std::string, bool>{{"on", true}, {"off", false}},
          "on (default) or off: faults are the program's own");
   choice("--store", r.store, std::map<std::string, uint32_t>{{"log", SRS_STORE_LOG}, {"strict", SRS_STORE_STRICT}},
@@ -371,6 +429,13 @@ Command add_run(CLI::App& app, std::vector<std::string> const& after_dashes, Hoo
         fmt::print(stderr, "vmsrs: --strike-call {}: no such system call\n", options->strike_call);
         return kUsageError;
       }
+    }
+    if (int const refused = check_protection(*options); refused != 0) return refused;
+    if (!options->protect.mode.empty()) {
+      return direct(options->protect, for_backup(*options), options->events, [&](ProtectOptions const& parts) {
+        options->protect = parts;
+        return run(*options, in_front);
+      });
     }
     if (!options->restart) return run(*options, in_front);
     return supervise([&] { return run(*options, in_front); });

@@ -203,12 +203,19 @@ def main():
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--native-only", action="store_true")
     only.add_argument("--monitored-only", action="store_true")
+    only.add_argument("--failover", action="store_true",
+                      help="instead: the server is protected, and its whole virtual machine is killed under load")
     options = parser.parse_args()
 
     if subprocess.run([os.path.join(ROOT, "scripts", "build"), "release", "vmsrs", "bookstore", "bookstore_load"],
                       check=False).returncode != 0:
         raise DemoError("the build failed")
     adopt_orphans()
+    if options.failover:
+        print(f"\n== {options.users} users, and the process that runs the virtual machine is killed among them", flush=True)
+        name = os.path.join(os.environ.get("DEMO_CALLED_FROM", ""), options.json) if options.json else os.devnull
+        return run([os.path.join(ROOT, "scripts", "failover-campaign"), "--failovers", "1", "--users", str(options.users),
+                    "--requests", str(max(options.requests, 500)), "--seed", str(options.seed), "--json", name])
     results = {}
     with tempfile.TemporaryDirectory(prefix="vmsrs-demo-") as scratch:
         if not options.monitored_only:

@@ -21,6 +21,7 @@
 
 namespace vmm {
 
+class SocketRelay;
 class TimePage;
 class View;
 
@@ -59,6 +60,8 @@ class Process {
 
   // Bit n-1: signal n came from outside the guest (vmm/signal_gateway.hpp).
   std::atomic<uint64_t> outside_signals{0};
+  // Null: the guest's sockets are the host's. Set before the first thread starts; it must outlive the process.
+  SocketRelay* socket_relay = nullptr;
   // Called once, on whatever thread ends the process, before its threads leave. Set before the first thread starts.
   // The outcome is that of exit_outcome().
   std::function<void()> when_exiting;

@@ -187,7 +187,10 @@ vmm::Result<void> Checkpointer::Parts::stop_guest(Cost& cost, Clock::time_point&
         busy = ready.error().message;
       }
     }
-    if (busy.empty()) return {};
+    if (busy.empty()) {
+      if (options.owner != nullptr) options.owner->boundary();
+      return {};
+    }
     process.resume_all();
     if (Clock::now() > give_up) {
       return vmm::fail(vmm::Errc::kBusy,

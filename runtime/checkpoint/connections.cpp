@@ -50,8 +50,11 @@ std::string Endpoint::text() const {
 SocketHooks socket_hooks(ConnectionOwner* owner) {
   SocketHooks hooks;
   if (owner == nullptr) return hooks;
-  hooks.claim = [owner](vmm::SocketName const& local, vmm::SocketName const& peer) {
-    return owner->claim(to_endpoint(local), to_endpoint(peer));
+  hooks.claim = [owner](vmm::SocketName const& local,
+                        vmm::SocketName const& peer) -> std::optional<SocketHooks::Claim> {
+    auto const claim = owner->claim(to_endpoint(local), to_endpoint(peer));
+    if (!claim) return std::nullopt;
+    return SocketHooks::Claim{claim->id, claim->read_before, claim->written_before};
   };
   hooks.attach = [owner](vmm::SocketState const& s, std::vector<int> const& numbers) {
     return owner->attach(to_connection(s, numbers));

@@ -40,8 +40,15 @@ class ConnectionOwner {
   virtual ~ConnectionOwner() = default;
 
   // ---- at an epoch, while the guest is stopped: must be quick and take no lock that a guest's call could hold ----
-  // The owner's name for the connection between these two, seen from the guest; nothing: not mine.
-  virtual std::optional<uint64_t> claim(Endpoint const& local, Endpoint const& peer) = 0;
+  struct Claim {
+    uint64_t id = 0;  // the owner's name for it
+    // The host counts a connection's bytes from 0. What the guest read and wrote before, where this connection stands
+    // for another one since a restore.
+    uint64_t read_before = 0, written_before = 0;
+  };
+  virtual void boundary() {}  // before the first claim
+  // The connection between these two, seen from the guest; nothing: not mine.
+  virtual std::optional<Claim> claim(Endpoint const& local, Endpoint const& peer) = 0;
 
   // ---- at a restore, before the guest runs ----
   // A connected stream socket (close-on-exec) to put in the connection's place; the checkpoint takes it over. From its

@@ -2,7 +2,16 @@
 
 #include <fmt/format.h>
 
+#include <csignal>
+
 namespace vmsrs::runtime::events {
+
+bool ended_by_itself(int64_t status) {
+  for (int const signal : {SIGHUP, SIGINT, SIGQUIT, SIGTERM}) {
+    if (status == 128 + signal) return true;
+  }
+  return status <= 128;
+}
 
 void ProtectPolicy::forget_old(std::deque<Clock::time_point>& times) const {
   while (!times.empty() && Clock::now() - times.front() > limits_.window) times.pop_front();
@@ -32,10 +41,11 @@ std::vector<Decision> ProtectPolicy::decide(Event const& event) {
       if (event.subject == "primary") {
         if (ended_by_itself_) {
           ending_ = true;
-          return {{Action::kEnd, "all", "the program ended by itself", event.value}};
+          return {{Action::kEnd, "all", "the program ended by itself", status_}};
         }
         return primary_lost("the primary died", event.value);
       }
+      if (event.subject == "backup" && ended_by_itself_) return {};
       if (event.subject == "backup") {
         backup_ready_ = false;
         if (failing_over_) {
@@ -72,8 +82,8 @@ std::vector<Decision> ProtectPolicy::decide(Event const& event) {
       failing_over_ = false;
       return {{Action::kStartBackup, "backup", "redundancy comes back", 0}};
     case Kind::kApplicationEnded:
-      // Of a signal: that is a fault like any other. With a status of its own: it wanted to.
-      ended_by_itself_ = event.value <= 128;
+      ended_by_itself_ = ended_by_itself(event.value);
+      status_ = event.value;
       return {{Action::kReport, "primary", "the program ended", event.value}};
     case Kind::kActionFailed:
       if (failing_over_ && event.value == static_cast<int64_t>(Action::kFailOver)) {

@@ -15,6 +15,10 @@
 
 namespace vmsrs::runtime::events {
 
+// Whether a program that ended so (a shell's status) wanted to, or was asked to. Otherwise it is a fault: another one
+// goes on in its place.
+bool ended_by_itself(int64_t status);
+
 struct ProtectLimits {
   std::chrono::milliseconds window{10'000};
   unsigned failovers = 4;          // within the window, then no more
@@ -35,6 +39,7 @@ class ProtectPolicy : public Policy {
   ProtectLimits limits_;
   std::deque<Clock::time_point> failovers_, faults_;
   bool backup_ready_ = false, failing_over_ = false, ending_ = false, ended_by_itself_ = false;
+  int64_t status_ = 0;  // of the program that ended
 };
 
 }  // namespace vmsrs::runtime::events

@@ -107,7 +107,11 @@ struct FdState {
 // What the layer above knows of sockets to the outside.
 struct SocketHooks {
   // At a checkpoint: whose connection it is; nothing: nobody's. May fill in more.
-  std::function<std::optional<uint64_t>(SocketName const& local, SocketName const& peer)> claim;
+  struct Claim {
+    uint64_t id = 0;
+    uint64_t read_before = 0, written_before = 0;  // by connections that this one stands for
+  };
+  std::function<std::optional<Claim>(SocketName const& local, SocketName const& peer)> claim;
   // At a restore: a connected socket in its place, negative: gone.
   std::function<int(SocketState const&, std::vector<int> const& numbers)> attach;
   std::function<SocketName(SocketName const&)> listen_at;

@@ -120,6 +120,8 @@ bool peek_all(int fd, SocketState& s) {
 }
 
 // Bytes that the guest has taken out and put in, by the host's counters; input may arrive meanwhile.
+constexpr uint8_t kFinWait1 = 4, kFinWait2 = 5, kTimeWait = 6, kClose = 7, kCloseWait = 8, kLastAck = 9,
+                  kClosing = 11;  // as in the kernel's net/tcp_states.h
 bool tcp_progress(int fd, SocketState& s) {
   for (int tries = 0; tries < 16; ++tries) {
     tcp_info info{};
@@ -135,10 +137,15 @@ bool tcp_progress(int fd, SocketState& s) {
         info.tcpi_bytes_acked != again.tcpi_bytes_acked) {
       continue;
     }
-    s.read = info.tcpi_bytes_received - static_cast<uint64_t>(unread);
-    s.written = info.tcpi_bytes_acked + static_cast<uint64_t>(unsent);
-    s.read_shut = unread == 0 && (info.tcpi_state == 8 || info.tcpi_state == 9 || info.tcpi_state == 7);
-    s.write_shut = info.tcpi_state == 4 || info.tcpi_state == 5 || info.tcpi_state == 9 || info.tcpi_state == 7;
+    // The counters take the end of a stream for one more byte.
+    uint8_t const state = info.tcpi_state;
+    bool const peer_ended =
+        state == kCloseWait || state == kLastAck || state == kClosing || state == kTimeWait || state == kClose;
+    s.write_shut = state == kFinWait1 || state == kFinWait2 || state == kLastAck || state == kClosing ||
+                   state == kTimeWait || state == kClose;
+    s.read_shut = unread == 0 && peer_ended;
+    s.read = info.tcpi_bytes_received - static_cast<uint64_t>(unread) - (peer_ended ? 1 : 0);
+    s.written = info.tcpi_bytes_acked + static_cast<uint64_t>(unsent) - (s.write_shut ? 1 : 0);
     return true;
   }
   return false;
@@ -228,11 +235,13 @@ Result<void> capture_socket(int fd, OpenFileState& o, SocketHooks const& hooks) 
     return {};
   }
   s.role = SocketRole::kGone;
-  auto const id = hooks.claim ? hooks.claim(s.local, s.peer) : std::nullopt;
-  if (!id) return {};
+  auto const claim = hooks.claim ? hooks.claim(s.local, s.peer) : std::nullopt;
+  if (!claim) return {};
   if (!tcp_progress(fd, s)) return fail_host("TCP_INFO of a connection");
   s.role = SocketRole::kClaimed;
-  s.claimed_id = *id;
+  s.claimed_id = claim->id;
+  s.read += claim->read_before;
+  s.written += claim->written_before;
   return {};
 }
 

@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstring>
 
+#include "vmm/process.hpp"
+#include "vmm/socket_relay.hpp"
 #include "vmm/syscalls/families.hpp"
 #include "vmm/syscalls/host.hpp"
 #include "vmm/syscalls/path.hpp"
@@ -103,13 +105,37 @@ int64_t do_socketpair(Thread& thread, SyscallArgs const& args) {
   return -EFAULT;
 }
 
+// The relay, for a TCP socket; null: nobody's.
+SocketRelay* relay_of(Thread& thread, OpenFile const& file) {
+  SocketRelay* const relay = thread.process().socket_relay;
+  if (relay == nullptr) return nullptr;
+  int domain = 0, type = 0;
+  socklen_t size = sizeof domain;
+  if (getsockopt(file.host_fd(), SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) return nullptr;
+  size = sizeof type;
+  if (getsockopt(file.host_fd(), SOL_SOCKET, SO_TYPE, &type, &size) != 0) return nullptr;
+  return (domain == AF_INET || domain == AF_INET6) && type == SOCK_STREAM ? relay : nullptr;
+}
+
 int64_t do_bind(Thread& thread, SyscallArgs const& args) {
   FileRef const file = thread.fds().get(int_arg(args, 0));
   if (!file) return -EBADF;
   SocketAddress address;
   int64_t error = read_address(thread, addr_arg(args, 1), static_cast<uint32_t>(args.a[2]), address);
   if (error == 0) error = check_unix_path(thread, address, true);
-  return error != 0 ? error : host(SYS_bind, file->host_fd(), &address.bytes, address.size);
+  if (error != 0) return error;
+  if (SocketRelay* const relay = relay_of(thread, *file); relay != nullptr)
+    return relay->bind(file->host_fd(), address);
+  return host(SYS_bind, file->host_fd(), &address.bytes, address.size);
+}
+
+int64_t do_listen(Thread& thread, SyscallArgs const& args) {
+  FileRef const file = thread.fds().get(int_arg(args, 0));
+  if (!file) return -EBADF;
+  int64_t const result = host(SYS_listen, file->host_fd(), int_arg(args, 1));
+  if (result != 0) return result;
+  SocketRelay* const relay = relay_of(thread, *file);
+  return relay == nullptr ? 0 : relay->listening(file->host_fd(), int_arg(args, 1));
 }
 
 int64_t do_connect(Thread& thread, SyscallArgs const& args) {
@@ -137,12 +163,17 @@ int64_t accept_on(Thread& thread, SyscallArgs const& args, int flags) {
   if (thread.fds().full()) return -EMFILE;
   thread.announce_out({at, at ? static_cast<uint64_t>(room) : 0});
   thread.announce_out({size_at, at ? 4U : 0U});
+  SocketRelay* const relay = relay_of(thread, *file);
   SocketAddress address;
-  address.size = sizeof address.bytes;
-  int64_t const fd =
-      host_blocking(thread, SYS_accept4, file->host_fd(), &address.bytes, &address.size, flags | SOCK_CLOEXEC);
-  if (fd < 0) return file->socket_timeout ? restart_as(fd, kRestartNoHand) : fd;
-  FileRef const connection = adopt_host_fd(static_cast<int>(fd), OpenFile::Kind::kSocket);
+  FileRef connection;
+  for (;;) {
+    address.size = sizeof address.bytes;
+    int64_t const fd =
+        host_blocking(thread, SYS_accept4, file->host_fd(), &address.bytes, &address.size, flags | SOCK_CLOEXEC);
+    if (fd < 0) return file->socket_timeout ? restart_as(fd, kRestartNoHand) : fd;
+    connection = adopt_host_fd(static_cast<int>(fd), OpenFile::Kind::kSocket);
+    if (relay == nullptr || relay->admit(connection->host_fd(), address)) break;
+  }
   connection->accepted = true;
   if (int64_t const error = write_address(thread, at, size_at, address); error != 0) return error;
   return thread.fds().install(connection, (flags & SOCK_CLOEXEC) != 0);
@@ -161,6 +192,9 @@ int64_t do_name(Thread& thread, SyscallArgs const& args) {
   address.size = sizeof address.bytes;
   int64_t const result = host(static_cast<long>(args.nr), file->host_fd(), &address.bytes, &address.size);
   if (result < 0) return result;
+  if (SocketRelay* const relay = relay_of(thread, *file); relay != nullptr) {
+    relay->rename(file->host_fd(), args.nr == SYS_getpeername, address);
+  }
   if (!addr_arg(args, 1)) return -EFAULT;
   return write_address(thread, addr_arg(args, 1), addr_arg(args, 2), address);
 }
@@ -177,7 +211,7 @@ constexpr SyscallRow kRows[] = {
     {SYS_socketpair, "socketpair", {kNum, kNum, kNum, out(8)}, do_socketpair},
     {SYS_bind, "bind", {kFd, in(from_arg(2)), kNum}, do_bind},
     {SYS_connect, "connect", {kFd, in(from_arg(2)), kNum}, do_connect, Support::kFull, "", true},
-    {SYS_listen, "listen", {kFd, kNum}, pass_through},
+    {SYS_listen, "listen", {kFd, kNum}, do_listen},
     {SYS_accept, "accept", {kFd, out_or_null(2), inout_or_null(4)}, do_accept, Support::kFull, "", true},
     {SYS_accept4, "accept4", {kFd, out_or_null(2), inout_or_null(4), kNum}, do_accept4, Support::kFull, "", true},
     {SYS_getsockname, "getsockname", {kFd, out(2), inout(4)}, do_name},
