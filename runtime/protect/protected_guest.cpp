@@ -148,7 +148,9 @@ void ProtectedGuest::ended(int status) {
     event.kind = events::Kind::kApplicationEnded;
     event.priority = events::Priority::kHigh;
     event.subject = "primary";
-    event.detail = fmt::format("the program ended with status {}", status);
+    auto const sent = parts.primary != nullptr ? parts.primary->figures() : replicate::Primary::Figures();
+    event.detail =
+        fmt::format("the program ended with status {}; {} epochs, {} bytes", status, sent.epochs, sent.bytes);
     event.value = status;
     parts.config.event(std::move(event));
   }

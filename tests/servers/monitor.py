@@ -17,6 +17,26 @@ def processes(pid):
     return found
 
 
+def children(pid):
+    """Of a process that may end meanwhile."""
+    try:
+        return processes(pid)[1:]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def guest_part(director):
+    """Of what `vmsrs run --protect` started, the process that runs the guest; None: there is none just now."""
+    for pid in children(director):
+        try:
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                if os.readlink(f"/proc/{pid}/fd/{number}") == "anon_inode:kvm-vm":
+                    return pid
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return None
+
+
 def own_bytes(pid):
     """Resident memory of the monitor's processes that is not the guest's: everything but the guest's memory."""
     total = 0

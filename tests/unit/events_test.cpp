@@ -140,6 +140,20 @@ TEST(Events, AProgramThatASignalEndedIsOne) {
             (Acts{"failover with replay", "start backup"}));
 }
 
+TEST(Events, AProgramThatWasAskedToEndIsNoFault) {
+  Plant plant;
+  EXPECT_EQ(plant.after({event(Kind::kBackupReady, "backup"), event(Kind::kApplicationEnded, "primary", 143),
+                         event(Kind::kPartEnded, "primary", 143)}),
+            (Acts{"end 143"}));
+}
+
+TEST(Events, TheProgramsStatusCountsHoweverItsMonitorEnds) {
+  Plant plant;
+  EXPECT_EQ(plant.after({event(Kind::kBackupReady, "backup"), event(Kind::kApplicationEnded, "primary", 3),
+                         event(Kind::kPartEnded, "backup", 0), event(Kind::kPartEnded, "primary", 137)}),
+            (Acts{"end 3"}));
+}
+
 TEST(Events, ContainedFaultsEscalateWhenThereAreTooMany) {
   Plant plant;
   plant.after({event(Kind::kBackupReady, "backup")});

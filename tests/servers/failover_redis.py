@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""failover_redis.py VMSRS: redis under `vmsrs run --protect`, whose primary is killed three times in the middle of a
+client's work. One connection counts a key up and judges each answer: none is lost, doubled or out of order, and the
+connection stays. Another, made before, must have its data at the end. Exit status 77: skipped.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+import monitor
+import programs
+
+SKIPPED, FAILOVERS, AT_MOST = 77, 3, 90
+
+
+class Client:
+    def __init__(self, server):
+        self.link = server.connect()
+        self.file = self.link.makefile("rb")
+
+    def ask(self, *words):
+        self.link.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words))
+        answer = self.file.readline()
+        if answer[:1] == b"$" and answer != b"$-1\r\n":
+            return self.file.read(int(answer[1:]) + 2)[:-2]
+        return answer.strip()
+
+
+def took_over(events):
+    try:
+        with open(events, encoding="utf-8") as file:
+            names = [line.split('"event":"')[1].split('"')[0] for line in file if line.endswith("\n")]
+    except FileNotFoundError:
+        names = []
+    since = len(names) - names[::-1].index("took_over") if "took_over" in names else 0
+    return names.count("took_over"), "backup_ready" in names[since:]
+
+
+def main():
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        print("skipped: needs /dev/kvm")
+        return SKIPPED
+    with tempfile.TemporaryDirectory(prefix="vmsrs-failover-") as scratch:
+        events = os.path.join(scratch, "events")
+        prefix = [os.path.abspath(sys.argv[1]), "run", "--protect", "--failover-window", "1", "--events", events, "--"]
+        with programs.Redis(os.path.join(scratch, "redis"), prefix) as server:
+            quiet, counting = Client(server), Client(server)
+            big = os.urandom(300_000)
+            assert quiet.ask(b"SET", b"big", big) == b"+OK"
+            killed, n, longest = 0, 0, 0.0
+            until = time.monotonic() + AT_MOST
+            done, ready = 0, False
+            while done < FAILOVERS or not ready:
+                assert time.monotonic() < until, f"{killed} kills, {done} failovers:\n{server.output()[-3000:]}"
+                n += 1
+                begin = time.monotonic()
+                answer = counting.ask(b"INCR", b"n")
+                longest = max(longest, time.monotonic() - begin)
+                assert answer == b":%d" % n, f"request {n} was answered {answer}"
+                if n % 20 != 0:
+                    continue
+                done, ready = took_over(events)
+                if ready and done == killed and killed < FAILOVERS:
+                    os.kill(monitor.guest_part(server.process.pid), signal.SIGKILL)
+                    killed += 1
+            assert quiet.ask(b"GET", b"big") == big
+            assert Client(server).ask(b"GET", b"n") == b"%d" % n
+            status = server.stop()
+            assert status == 0, f"exit status {status}:\n{server.output()[-3000:]}"
+    print(f"redis: {n} requests in order over {killed} failovers on one connection; the longest took {longest * 1000:.0f} ms")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
