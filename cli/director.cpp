@@ -30,6 +30,7 @@ namespace {
 namespace events = runtime::events;
 using runtime::PartRole;
 using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
 
 constexpr int kPassedOn[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
 constexpr auto kLook = milliseconds(20);           // at the lease
@@ -81,7 +82,7 @@ class Director {
   void watch_lease();
   void pass_signals();
   std::optional<std::string> fail_over(bool replay);
-  Part& start_backup();
+  void start_backup();
   void end(int status);
   Part* find(std::string_view role);
 
@@ -93,9 +94,14 @@ class Director {
   std::unique_ptr<runtime::SharedCoordinator> coordinator_;
   std::ofstream log_;
   std::unique_ptr<events::Spine> spine_;
-  std::mutex mutex_;  // parts_, asked_
+  std::mutex mutex_;  // parts_, passed_, lost_since_
   std::list<Part> parts_;
-  std::vector<int> asked_;  // signals that were passed on
+  struct Passed {
+    int signal;
+    Clock::time_point at;
+  };
+  std::vector<Passed> passed_;    // the last one of each signal
+  Clock::time_point lost_since_;  // of the last failover: what happened from here on may be in no epoch
   unsigned backups_ = 0;
   std::atomic<bool> stop_{false};
   bool verbose_ = false;
@@ -199,8 +205,10 @@ void Director::heard(Part& part, events::Event event) {
     if (part.role.empty()) return;
     if (event.kind == events::Kind::kTookOver) {
       part.role = "primary";
-      // The epoch that it goes on from may be older than the signal, or nobody was there to have it.
-      for (int const signal : asked_) kill(part.pid, signal);
+      // The epoch that it goes on from may be older than a signal, or nobody was there to have it.
+      for (Passed const& passed : passed_) {
+        if (passed.at >= lost_since_) kill(part.pid, passed.signal);
+      }
     }
   }
   spine_->post(std::move(event));
@@ -214,8 +222,8 @@ Part* Director::find(std::string_view role) {
 }
 
 bool Director::gateway_is_there(Part const& gateway) {
-  auto const until = std::chrono::steady_clock::now() + kStart;
-  while (std::chrono::steady_clock::now() < until) {
+  auto const until = Clock::now() + kStart;
+  while (Clock::now() < until) {
     auto const found = coordinator_->find(PartRole::kGateway);
     if (found && !found->empty()) return true;
     {
@@ -252,7 +260,8 @@ void Director::pass_signals() {
     if (signal <= 0) continue;
     std::lock_guard const guard(mutex_);
     Part const* const primary = find("primary");
-    if (std::ranges::find(asked_, signal) == asked_.end()) asked_.push_back(signal);
+    std::erase_if(passed_, [signal](Passed const& passed) { return passed.signal == signal; });
+    passed_.push_back({signal, Clock::now()});
     if (primary == nullptr) continue;
     if (primary->own_group || info.si_code != SI_KERNEL) {
       // The first primary shares the terminal's group, and has had the terminal's signals already.
@@ -267,6 +276,7 @@ std::optional<std::string> Director::fail_over(bool replay) {
   {
     // Dead or asleep: it must not write a file any more.
     std::lock_guard const guard(mutex_);
+    lost_since_ = Clock::now() - milliseconds(options_.lease_ms + options_.epoch_ms) - kGrace;
     for (Part& part : parts_) {
       if (part.role != "primary") continue;
       part.role.clear();
@@ -278,7 +288,7 @@ std::optional<std::string> Director::fail_over(bool replay) {
   return std::nullopt;
 }
 
-Part& Director::start_backup() {
+void Director::start_backup() {
   std::vector<std::string> words = {"backup",
                                     "--listen",
                                     "unix:" + folder_.at(fmt::format("backup{}", ++backups_)),
@@ -297,7 +307,7 @@ Part& Director::start_backup() {
                                     "--grace",
                                     std::to_string(kGrace.count())};
   words.insert(words.end(), for_backup_.begin(), for_backup_.end());
-  return spawn("backup", words, {});
+  spawn("backup", words, {});
 }
 
 void Director::end(int status) {
@@ -351,10 +361,10 @@ int Director::run(std::function<int(ProtectOptions const&)> const& run_guest) {
   } else {
     fmt::print(stderr, "vmsrs: --protect: the gateway did not start\n");
   }
-  auto const until = std::chrono::steady_clock::now() + kLast;
+  auto const until = Clock::now() + kLast;
   for (;;) {
     std::unique_lock lock(mutex_);
-    if (find("gateway") == nullptr || status_ == kMonitorError || std::chrono::steady_clock::now() > until) break;
+    if (find("gateway") == nullptr || status_ == kMonitorError || Clock::now() > until) break;
     lock.unlock();
     std::this_thread::sleep_for(milliseconds(2));
   }

@@ -7,15 +7,13 @@
 namespace vmsrs::cli {
 
 void add_part_options(CLI::App& app, ProtectOptions& options, bool required) {
-  char const* const group = "Protection by parts on several hosts";
   auto* const gateway = app.add_option("--gateway", options.gateway, "where the gateway listens: HOST:PORT, unix:PATH");
   auto* const key = app.add_option("--key-file", options.key_file, "64 hexadecimal digits that the parts share");
   auto* const coordinator = app.add_option("--coordinator", options.coordinator,
                                            "who is the primary: shm:NAME, etcd://HOST:PORT[,HOST:PORT…]/NAME");
   app.add_option("--events-fd", options.events_fd)->group("");
   for (auto* const option : {gateway, key, coordinator}) {
-    option->group(required ? "" : group);
-    if (required) option->required()->group("Options");
+    option->required(required)->group(required ? "Options" : "Protection by parts on several hosts");
   }
   if (!required) gateway->needs(key)->needs(coordinator);
 }

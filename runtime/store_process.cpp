@@ -300,7 +300,7 @@ class Watch {
       uint64_t const fullest = store.drain_filled();
       if (fullest >= 128) {
         wait_us_ = std::max(kShortest, wait_us_ / 2);
-      } else if (fullest < 32) {
+      } else if (fullest < Store::kDrainFrom) {  // nothing was drained: what little lies there may stay for ever
         wait_us_ = wait_us_ * 2 <= kLongest ? wait_us_ * 2 : 0;
       }
     }

@@ -32,7 +32,7 @@ uint64_t Store::drain_filled() {
     if (static_cast<int64_t>(waiting) <= 0) continue;
     uint64_t const fill = std::min(waiting, slot->config.records) * 256 / slot->config.records;
     fullest = std::max(fullest, fill);
-    if (fill >= 64) join(batch, *slot);
+    if (fill >= kDrainFrom) join(batch, *slot);
   }
   if (!batch.slots.empty()) apply(batch);
   return fullest;

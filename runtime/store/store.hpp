@@ -44,6 +44,7 @@ class Store {
   Result<void> drain(uint64_t index);
   void drain_all();
   // Drains each ring that is at least a quarter full. How full the fullest was, in 1/256.
+  static constexpr uint64_t kDrainFrom = 64;  // of 256
   uint64_t drain_filled();
 
   // Pages (guest addresses, sorted) where an abort of `scope` may change memory: in demand mode the caller takes them

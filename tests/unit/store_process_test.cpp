@@ -74,14 +74,18 @@ TEST_F(StoreProcess, ARingThatFillsIsDrainedUnasked) {
   usleep(20000);
   EXPECT_GT(waiting(), 0u) << "nobody asked yet: the process sleeps";
   ASSERT_TRUE(client->drain(1));
+  // A look in the middle of a fill leaves what came after it, as long as that is little.
+  uint64_t const quarter = guest.slot(1).ring_records / 4;
+  int asleep = 0;
   for (int round = 0; round < 20; ++round) {
     fill();
-    // It may have gone to sleep between two rounds: then one asks again, as a guest does whose ring is full.
-    for (int ms = 0; ms < 500 && waiting() != 0; ++ms) usleep(1000);
-    if (waiting() != 0) ASSERT_TRUE(client->drain(1));
-    ASSERT_EQ(waiting(), 0u) << "round " << round;
+    for (int ms = 0; ms < 500 && waiting() >= quarter; ++ms) usleep(1000);
+    if (waiting() < quarter) continue;
+    ++asleep;  // this process was kept from running for so long that nothing filled
+    ASSERT_TRUE(client->drain(1));
   }
-  usleep(100000);  // nothing fills any more: it sleeps again
+  EXPECT_LT(asleep, 5);
+  usleep(100000);  // nothing fills any more: it sleeps again, also beside a ring that is not quite empty
   fill();
   usleep(20000);
   EXPECT_GT(waiting(), 0u);
