@@ -41,20 +41,22 @@ int go_on(BackupOptions const& options, runtime::protect::ProtectConfig const& c
   if (!guard) return fail(guard.error());
   replicate::EpochName const from = (*guard)->resume();
   if (auto settled = store.settle(from); !settled) return fail(settled.error());
+  double const taken_at = static_cast<double>(image.taken_at_ns()) / 1e9;
   checkpoint::RestoreConfig restore;
   restore.owner = &(*guard)->sockets();
   restore.pollers = pollers;
   restore.verbose = options.verbose;
   restore.recovery.report = options.report;
+  restore.recovery.on_report = [&](runtime::FaultReport const& report) { (*guard)->fault_seen(report); };
   restore.on_ready = [&](vmm::GuestProcess& process, runtime::Recovery* recovery) {
-    process.socket_relay = &(*guard)->sockets();
+    (*guard)->attach(process);
     (*guard)->start(process, recovery);
     if (!config.event) return;
     runtime::events::Event event;
     event.kind = runtime::events::Kind::kTookOver;
     event.priority = runtime::events::Priority::kHigh;
     event.subject = "primary";
-    event.detail = fmt::format("at epoch {} of term {}", from.number, from.term);
+    event.detail = fmt::format("at epoch {} of term {}, taken at {:.6f}", from.number, from.term, taken_at);
     event.value = static_cast<int64_t>(take_over.term);
     config.event(std::move(event));
   };

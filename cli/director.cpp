@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -117,6 +118,9 @@ std::optional<std::string> Director::prepare() {
   if (!folder_.made()) return fmt::format("no temporary directory: {}", std::strerror(errno));
   options_.key_file = folder_.at("key");
   options_.gateway = "unix:" + folder_.at("gateway");
+  options_.undo_folder = folder_.at("files");
+  if (mkdir(options_.undo_folder.c_str(), 0700) != 0)
+    return fmt::format("{}: {}", options_.undo_folder, std::strerror(errno));
   std::ofstream key(options_.key_file);
   key << runtime::replicate::Key::random().hex() << '\n';
   key.close();
@@ -298,6 +302,8 @@ void Director::start_backup() {
                                     options_.key_file,
                                     "--coordinator",
                                     options_.coordinator,
+                                    "--undo-dir",
+                                    options_.undo_folder,
                                     "--epoch",
                                     std::to_string(options_.epoch_ms),
                                     "--shortest-epoch",
@@ -306,6 +312,10 @@ void Director::start_backup() {
                                     std::to_string(options_.lease_ms),
                                     "--grace",
                                     std::to_string(kGrace.count())};
+  if (!options_.model.empty()) {
+    words.insert(words.end(), {"--predict", options_.model, "--longest-epoch", std::to_string(options_.longest_ms),
+                               "--epoch-policy", options_.epoch_policy});
+  }
   words.insert(words.end(), for_backup_.begin(), for_backup_.end());
   spawn("backup", words, {});
 }

@@ -11,8 +11,11 @@ namespace vmsrs::cli {
 
 struct ProtectOptions {
   std::string mode;  // --protect: strict or relaxed, everything on this host; empty: not
-  std::string gateway, key_file, coordinator;
+  std::string gateway, key_file, coordinator, undo_folder;
   uint64_t epoch_ms = 25, shortest_ms = 2, lease_ms = 1000, window_ms = 10'000;
+  // With a model: epochs between epoch_ms and longest_ms, by the forecast.
+  std::string model, epoch_policy = "threshold";
+  uint64_t longest_ms = 1000;
   int events_fd = -1;  // where what is noticed goes; negative: nowhere
 
   // This process runs the guest and the other parts are there already.

@@ -201,9 +201,13 @@ int run(RunOptions const& options, HooksInFront const& in_front) {
   config.pollers = *pollers;
   auto memory = vmm::make_memory(config);
   if (!memory) return fail(memory.error());
+  runtime::protect::ProtectedGuest* hears = nullptr;  // of faults; there before the guest runs
   std::unique_ptr<runtime::Recovery> recovery;
   if (options.recovery_options.recovery) {
-    auto made = runtime::Recovery::create(options.recovery_options, **memory);
+    runtime::Options recovery_options = options.recovery_options;
+    if (options.protect.is_part())
+      recovery_options.on_report = [&hears](runtime::FaultReport const& report) { hears->fault_seen(report); };
+    auto made = runtime::Recovery::create(recovery_options, **memory);
     if (!made) return fail(made.error());
     recovery = std::move(*made);
   }
@@ -232,8 +236,9 @@ int run(RunOptions const& options, HooksInFront const& in_front) {
     auto made = runtime::protect::ProtectedGuest::first(*parts);
     if (!made) return fail(made.error());
     guard = std::move(*made);
+    hears = guard.get();
     config.watch = [&guard, before = std::move(config.watch)](vmm::GuestProcess& process) {
-      process.socket_relay = &guard->sockets();
+      guard->attach(process);
       return before ? before(process) : nullptr;
     };
   }

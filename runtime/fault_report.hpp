@@ -46,7 +46,8 @@ struct FaultReport {
   std::vector<Frame> backtrace;  // innermost first
 
   std::string outcome;  // "landed", "unwound", "run", "rescued", "passed on", "not contained: …" (and then why)
-  unsigned depth = 0;   // scopes live in the thread at the fault
+  [[nodiscard]] bool contained() const { return outcome != "passed on" && !outcome.starts_with("not contained"); }
+  unsigned depth = 0;  // scopes live in the thread at the fault
   std::string isolation, restore, policy;
   uint64_t words_polluted = 0, words_spliced = 0, pages = 0;
   uint64_t by_eager = 0, by_trap = 0, by_overwrite = 0, by_sweep = 0;

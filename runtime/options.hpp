@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "srs/abi.h"
 
 namespace vmsrs::runtime {
+
+struct FaultReport;
 
 enum class RestoreMode : uint8_t { kAuto, kEager, kDemand };
 char const* name_of(RestoreMode mode);
@@ -36,6 +39,8 @@ struct Options {
   // Policy `run`: how long the faulted thread may go on, and over how many faults.
   uint64_t run_budget_ms = 100, run_faults = 1000;
   std::string report;  // file for JSON lines; "-": standard output; empty: none
+  // Each fault's report too, when it is written; on any thread. Empty: nobody.
+  std::function<void(FaultReport const&)> on_report;
   // For experiments that must fail: what each leg of recovery is worth (tests/faults).
   bool undo = true;      // off: a faulted scope's stores stay
   bool suppress = true;  // off: memory is put right, but the faulted thread goes on into its fault

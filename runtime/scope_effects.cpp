@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "vmm/address_space.hpp"
+#include "vmm/file_journal.hpp"
 
 namespace vmsrs::runtime {
 namespace {
@@ -400,7 +401,7 @@ bool ScopeEffects::give_back(Done const& d) {
   return write(d.file->host_fd(), &d.event, sizeof d.event) == sizeof d.event;
 }
 
-bool ScopeEffects::put_back(Done& d) {
+bool ScopeEffects::put_back(vmm::Thread& thread, Done& d) {
   int const own = d.file->undo_fd.load();
   struct stat st {};
   std::vector<std::byte> now;
@@ -408,11 +409,22 @@ bool ScopeEffects::put_back(Done& d) {
     return false;
   auto const size = static_cast<uint64_t>(st.st_size);
   if (d.new_size != d.old_size && size != d.new_size) return false;  // others have moved its end since
-  if (!write_file(own, d.effect.offset, d.old_bytes)) return false;
-  if (d.new_size > d.old_size && ftruncate(own, static_cast<off_t>(d.old_size)) != 0) return false;
-  if (d.new_size < d.old_size && fstat(own, &st) == 0 && static_cast<uint64_t>(st.st_size) != d.old_size &&
-      ftruncate(own, static_cast<off_t>(d.old_size)) != 0)
-    return false;
+  // A guest that is protected has this undone in its turn. Both are one change of all that may differ.
+  vmm::FileChangeGuard const change(
+      thread, {.kind = vmm::FileChange::Kind::kWrite,
+               .fd = own,
+               .file = nullptr,
+               .offset = d.effect.offset,
+               .size = std::max(d.old_size, size) - std::min(d.effect.offset, std::max(d.old_size, size))});
+  int64_t const made = change.made([&]() -> int64_t {
+    if (!write_file(own, d.effect.offset, d.old_bytes)) return -EIO;
+    if (d.new_size > d.old_size && ftruncate(own, static_cast<off_t>(d.old_size)) != 0) return -EIO;
+    if (d.new_size < d.old_size && fstat(own, &st) == 0 && static_cast<uint64_t>(st.st_size) != d.old_size &&
+        ftruncate(own, static_cast<off_t>(d.old_size)) != 0)
+      return -EIO;
+    return 0;
+  });
+  if (made != 0) return false;
   int const theirs = d.file->host_fd();
   if (d.new_position >= 0 && lseek(theirs, 0, SEEK_CUR) == d.new_position) lseek(theirs, d.old_position, SEEK_SET);
   return true;
@@ -423,7 +435,7 @@ void ScopeEffects::undo(vmm::Thread& thread, uint64_t from, FaultReport& report)
   for (size_t i = done_.size(); i-- > 0;) {
     Done& d = done_[i];
     if (d.number < from) continue;
-    if (d.file != nullptr) d.effect.undone = d.event != 0 ? give_back(d) : put_back(d);
+    if (d.file != nullptr) d.effect.undone = d.event != 0 ? give_back(d) : put_back(thread, d);
     (!d.effect.undone ? report.effects_left : d.event != 0 ? report.events_returned : report.files_undone) += 1;
     report.effects.push_back(d.effect);
   }

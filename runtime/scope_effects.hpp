@@ -81,7 +81,7 @@ class ScopeEffects {
 
   void begin_write(vmm::Thread& thread, vmm::SyscallArgs const& args);
   void add(Done done);
-  static bool put_back(Done& done);
+  static bool put_back(vmm::Thread& thread, Done& done);
   static bool give_back(Done const& done);
   [[nodiscard]] bool opened_here(int fd) const;
 

@@ -380,6 +380,7 @@ bool Recovery::on_missing_pages(vmm::Thread* thread, vmm::GuestRange range) {
 void Recovery::tell(FaultReport report) {
   symbols_.name(report.backtrace);
   reporter_->report(report);
+  if (options_.on_report) options_.on_report(report);
 }
 
 // Reports whose last page is back.

@@ -320,6 +320,9 @@ int64_t AddressSpace::place(uint64_t start, uint64_t size, int prot, int flags, 
         MAP_FAILED) {
       return -errno;
     }
+    vma.may_write = (fcntl(host_fd, F_GETFL) & O_ACCMODE) == O_RDWR;
+    vma.holds = file_id(host_fd);
+    if (vma.may_write) has_file_maps_ = true;
   } else {
     FileId const file = (prot & PROT_WRITE) ? FileId{} : file_id(host_fd);
     if (holds_file(start, size, file, offset)) {

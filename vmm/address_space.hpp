@@ -55,8 +55,9 @@ struct Vma {
   Backing backing = Backing::kMemfd;
   std::string name;  // path or [heap], [stack]…
   uint64_t file_offset = 0;
-  bool advised = false;  // of the host mapping: MADV_HUGEPAGE or its opposite
-  FileId holds;          // the file whose bytes, from file_offset on, these still are; none: {}
+  bool advised = false;    // of the host mapping: MADV_HUGEPAGE or its opposite
+  FileId holds;            // the file whose bytes, from file_offset on, these still are; none: {}
+  bool may_write = false;  // kSharedFile: the file was open for writing, so the guest may write it, now or later
 };
 
 class AddressSpace {
@@ -140,6 +141,13 @@ class AddressSpace {
   // Pages that the host's side writes. What writes through alias() marks by itself.
   [[nodiscard]] DirtyMap& dirty() noexcept { return dirty_; }
   void mark_written(GuestAddr addr, uint64_t size) noexcept;
+  // Files mapped shared that the guest may write through the mapping. Their bytes are memory as all else is, but lie in
+  // the files; what is written there in another way is marked with mark_file_written(). False: there was never one.
+  [[nodiscard]] bool has_file_maps() const noexcept { return has_file_maps_.load(std::memory_order_relaxed); }
+  [[nodiscard]] std::vector<Vma> file_maps() const;
+  void mark_file_written(FileId const& file, uint64_t offset, uint64_t size) noexcept;
+  // Copies out what the mapping shows; false: nothing is there (beyond the file's end). Protection does not count.
+  [[nodiscard]] bool read_file_map(GuestAddr from, void* to, uint64_t size) const;
   struct Layout {
     std::vector<Vma> vmas;
     std::vector<GuestRange> locked;
@@ -147,7 +155,8 @@ class AddressSpace {
   };
   [[nodiscard]] Layout layout() const;
   // Makes the mappings of a guest whose memory file this is. Areas that the monitor has made already must be among
-  // them, at the same place; `open_file` opens a file that is mapped shared: a host fd, or -errno.
+  // them, at the same place; `open_file` opens a file that is mapped shared: a host fd, or -errno. What the memory file
+  // holds at the place of a mapping that the guest may write goes into that file, as far as it reaches.
   Result<void> restore_layout(Layout const& layout, std::function<int(Vma const&)> const& open_file);
 
   // Pages away: no guest access succeeds there (it becomes a fault at the vCPU) until they are
@@ -190,6 +199,7 @@ class AddressSpace {
   int64_t map_text(uint64_t hint, uint64_t size, int prot, int flags, int host_fd, std::string name, uint64_t text);
   [[nodiscard]] bool holds_file(uint64_t start, uint64_t size, FileId const& file, uint64_t offset) const;
   [[nodiscard]] static FileId file_id(int host_fd);
+  Result<void> write_back(Vma const& vma, int host_fd) const;
   int64_t remap_locked(uint64_t old, uint64_t old_size, uint64_t new_size, int flags, uint64_t fixed);
   int64_t remap_shared_file(Vma const& vma, uint64_t old, uint64_t old_size, uint64_t new_size, int flags,
                             uint64_t fixed);
@@ -205,6 +215,7 @@ class AddressSpace {
   uint64_t window_ = 0;
   uint64_t brk_start_ = 0, brk_ = 0;
   DirtyMap dirty_;
+  std::atomic<bool> has_file_maps_{false};
   ScopedFd memfd_;
   std::byte* alias_ = nullptr;
 };

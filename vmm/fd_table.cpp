@@ -56,6 +56,7 @@ OpenFile::~OpenFile() {
   }
   if (host_fd_ >= 0) ::close(host_fd_);
   if (undo_fd.load() >= 0) ::close(undo_fd.load());
+  if (reader.load() >= 0) ::close(reader.load());
 }
 
 bool OpenFile::in_epoll() {

@@ -68,6 +68,8 @@ class OpenFile {
   // the file; -1: none.
   std::atomic<bool> undo{false};
   std::atomic<int> undo_fd{-1};
+  // The same to read by, where host_fd() cannot (a FileJournal's).
+  std::atomic<int> reader{-1};
 
  private:
   friend class StateAccess;  // vmm/checkpoint

@@ -21,6 +21,7 @@
 
 namespace vmm {
 
+class FileJournal;
 class SocketRelay;
 class TimePage;
 class View;
@@ -62,6 +63,8 @@ class Process {
   std::atomic<uint64_t> outside_signals{0};
   // Null: the guest's sockets are the host's. Set before the first thread starts; it must outlive the process.
   SocketRelay* socket_relay = nullptr;
+  // Null: nobody wants to know what the guest does to files. As above.
+  FileJournal* file_journal = nullptr;
   // Called once, on whatever thread ends the process, before its threads leave. Set before the first thread starts.
   // The outcome is that of exit_outcome().
   std::function<void()> when_exiting;

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <thread>
 
+#include "runtime/checkpoint/file_maps.hpp"
 #include "runtime/checkpoint/socket_hooks.hpp"
 #include "runtime/checkpoint/stream.hpp"
 #include "runtime/recovery.hpp"
@@ -81,7 +82,7 @@ class Captured {
 };
 
 struct Checkpointer::Parts {
-  Parts(vmm::GuestProcess& p, Options o) : process(p), options(o) {}
+  Parts(vmm::GuestProcess& p, Options o) : process(p), options(std::move(o)) {}
 
   vmm::GuestProcess& process;
   Options options;
@@ -91,7 +92,8 @@ struct Checkpointer::Parts {
   std::vector<uint64_t> marked;  // of these: those that the host's side has marked
   std::mutex arenas_mutex;
   std::vector<std::unique_ptr<Arena>> arenas;  // free ones
-  uint64_t* hashes = nullptr;                  // of each page as it was encoded last; 0: never
+  FileMaps file_maps;
+  uint64_t* hashes = nullptr;  // of each page as it was encoded last; 0: never
   uint64_t hashes_bytes = 0;
 
   [[nodiscard]] vmm::AddressSpace& memory() const { return process.memory(); }
@@ -149,6 +151,7 @@ struct Checkpointer::Parts {
   vmm::Result<void> stop_guest(Cost& cost, Clock::time_point& since);
   vmm::Result<void> copy_dirty(Captured& captured);
   void copy_running(Captured& captured);
+  [[nodiscard]] uint64_t unseen_changes() const;
   void write_pages(StreamWriter& writer, std::byte const* from, std::span<uint64_t const> numbers, bool full,
                    Cost& cost);
   void write_zeros(StreamWriter& writer, std::span<uint64_t const> zeros);
@@ -189,6 +192,7 @@ vmm::Result<void> Checkpointer::Parts::stop_guest(Cost& cost, Clock::time_point&
     }
     if (busy.empty()) {
       if (options.owner != nullptr) options.owner->boundary();
+      if (options.at_boundary) options.at_boundary();
       return {};
     }
     process.resume_all();
@@ -214,6 +218,12 @@ vmm::Result<void> Checkpointer::Parts::copy_dirty(Captured& captured) {
     for (uint64_t bits = dirty[i]; bits != 0; bits &= bits - 1) {
       auto const bit = static_cast<uint64_t>(std::countr_zero(bits));
       uint64_t const page = i * 64 + bit;
+      if (file_maps.covers(page)) {
+        if (!file_maps.copy(memory(), page, to)) std::memset(to, 0, vmm::kPageSize);
+        to += vmm::kPageSize;
+        captured.numbers.push_back(page);
+        continue;
+      }
       // A mark may stand for memory that was given back: looking at it would make a page of it again.
       if ((marked[i] >> bit & 1) != 0) {
         if (page >= hole_end) hole_end = next_data(page);
@@ -229,6 +239,18 @@ vmm::Result<void> Checkpointer::Parts::copy_dirty(Captured& captured) {
   }
   captured.cost.pages_copied += captured.numbers.size();
   return {};
+}
+
+// A page that differs from what was encoded last and is in no log; 0: none.
+uint64_t Checkpointer::Parts::unseen_changes() const {
+  static std::byte const zeros[vmm::kPageSize] = {};
+  uint64_t const hash_of_zeros = hash_of(zeros) | 1;
+  for (uint64_t page = next_data(0); page < pages(); page = next_data(page + 1)) {
+    if ((dirty[page / 64] >> (page % 64) & 1) != 0 || file_maps.covers(page)) continue;
+    uint64_t const hash = hash_of({base() + page * vmm::kPageSize, vmm::kPageSize}) | 1;
+    if (hash != (hashes[page] != 0 ? hashes[page] : hash_of_zeros)) return page;
+  }
+  return 0;
 }
 
 // All pages that the memory file has, while the guest runs: what changes meanwhile is in the log and copied again.
@@ -299,7 +321,7 @@ void Checkpointer::Parts::write_zeros(StreamWriter& writer, std::span<uint64_t c
 }
 
 Checkpointer::Checkpointer(vmm::GuestProcess& process, Options options)
-    : parts_(std::make_unique<Parts>(process, options)) {
+    : parts_(std::make_unique<Parts>(process, std::move(options))) {
   if (getrandom(&parts_->session, sizeof parts_->session, 0) != sizeof parts_->session) parts_->session = 1;
 }
 
@@ -350,7 +372,14 @@ vmm::Result<std::unique_ptr<Captured>> Checkpointer::capture(bool full) {
   captured->cost.state_ns = ns_since(at_state);
   auto const at_memory = Clock::now();
   if (done) done = p.fetch();
+  if (done) p.file_maps.look(p.memory(), full, p.dirty);
   if (done) done = p.copy_dirty(*captured);
+  if (done && p.options.verify && !full) {
+    if (uint64_t const page = p.unseen_changes(); page != 0) {
+      done = vmm::fail(vmm::Errc::kBadCheckpoint,
+                       fmt::format("epoch {}: page {:#x} has changed and nobody marked it", p.number + 1, page));
+    }
+  }
   captured->cost.memory_ns = ns_since(at_memory);
   if (!done) p.put_back(before);
   p.process.resume_all();

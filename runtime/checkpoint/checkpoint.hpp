@@ -17,6 +17,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -56,7 +58,11 @@ struct Epoch {
 struct Options {
   ConnectionOwner* owner = nullptr;       // null: nobody's
   runtime::Recovery* recovery = nullptr;  // null: the guest runs without
-  int compression = 1;                    // zstd's level; 0: none
+  // The next epoch, number() + 1, is about to be captured; the guest stands at its gates.
+  std::function<void()> at_boundary;
+  int compression = 1;  // zstd's level; 0: none
+  // For tests: each epoch looks at all of memory for a change that is in no log, and fails if there is one.
+  bool verify = std::getenv("VMSRS_VERIFY_EPOCHS") != nullptr;
   // Milliseconds to wait for a moment that can be checkpointed (no request of a libsrs program faulted and not yet
   // undone, no thread in a copy-on-write view).
   uint64_t patience_ms = 5'000;

@@ -43,6 +43,9 @@ Image& Image::operator=(Image&&) noexcept = default;
 uint64_t Image::number() const noexcept {
   return content_->number;
 }
+int64_t Image::taken_at_ns() const noexcept {
+  return content_->state.monotonic_ns;
+}
 uint64_t Image::pages() const noexcept {
   return content_->pages;
 }

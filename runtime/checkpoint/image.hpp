@@ -29,6 +29,8 @@ class Image {
 
   [[nodiscard]] uint64_t number() const noexcept;  // of the last epoch applied; 0: none
   [[nodiscard]] uint64_t pages() const noexcept;   // held
+  // The guest's CLOCK_MONOTONIC at the last epoch's boundary: on the boot that it was taken on, the host's too.
+  [[nodiscard]] int64_t taken_at_ns() const noexcept;
   // The program that it is, for messages.
   [[nodiscard]] std::string program() const;
 

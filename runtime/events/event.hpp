@@ -28,8 +28,9 @@ enum class Kind : uint8_t {
   kActionDone,         // an executor finished; detail: which decision
   kActionFailed,       // an executor could not; detail: why
   kAskedToEnd,         // somebody asked the whole to end
+  kEpochLength,        // the forecast asks for epochs of another length; value: milliseconds
 };
-inline constexpr Kind kLastKind = Kind::kAskedToEnd;
+inline constexpr Kind kLastKind = Kind::kEpochLength;
 
 enum class Priority : uint8_t { kUrgent, kHigh, kNormal, kLow };  // in the order in which they are served
 

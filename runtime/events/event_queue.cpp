@@ -33,6 +33,8 @@ std::string_view name_of(Kind kind) {
       return "action_failed";
     case Kind::kAskedToEnd:
       return "asked_to_end";
+    case Kind::kEpochLength:
+      return "epoch_length";
   }
   return "unknown";
 }

@@ -58,8 +58,14 @@ std::vector<Decision> ProtectPolicy::decide(Event const& event) {
       return {{Action::kEnd, "all", "the gateway died, and the clients' connections with it", event.value}};
     case Kind::kLeaseExpired:
       return primary_lost("the primary did not renew its lease", 128 + 9);
-    case Kind::kStuckLock:
-      return primary_lost("a lock is stuck in the guest", 128 + 6);
+    case Kind::kStuckLock: {
+      bool const again = stuck_ && Clock::now() - *stuck_ <= limits_.window;
+      stuck_ = Clock::now();
+      if (!again) return primary_lost("a lock is stuck in the guest", 128 + SIGABRT);
+      ending_ = true;
+      return {
+          {Action::kEnd, "all", "a lock is stuck in the guest that went on from the last epoch too", 128 + SIGABRT}};
+    }
     case Kind::kFaultOutsideScope:
       return {{Action::kReport, event.subject, "the guest's own handler, or its end, comes next", 0}};
     case Kind::kRequestFaulted:
@@ -93,6 +99,8 @@ std::vector<Decision> ProtectPolicy::decide(Event const& event) {
       return {};
     case Kind::kAskedToEnd:
       return {};
+    case Kind::kEpochLength:
+      return {{Action::kReport, "primary", "epochs are as dense as trouble is likely", event.value}};
     case Kind::kActionDone:
       return {};
   }

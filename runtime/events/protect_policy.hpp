@@ -5,11 +5,13 @@
 //   and again                                restart, or end with the primary's status
 //   the backup died                          start another one
 //   the gateway died                         the clients' connections are gone with it: restart everything
-//   faults within scopes                     report; too many within the window, a stuck lock: fail over
+//   faults within scopes                     report; too many within the window: fail over
+//   a stuck lock                             fail over; again within the window: it is in the epoch, so end
 //   the guest ended by itself                end with its status
 #pragma once
 
 #include <deque>
+#include <optional>
 
 #include "runtime/events/spine.hpp"
 
@@ -39,7 +41,8 @@ class ProtectPolicy : public Policy {
   ProtectLimits limits_;
   std::deque<Clock::time_point> failovers_, faults_;
   bool backup_ready_ = false, failing_over_ = false, ending_ = false, ended_by_itself_ = false;
-  int64_t status_ = 0;  // of the program that ended
+  std::optional<Clock::time_point> stuck_;  // the last time
+  int64_t status_ = 0;                      // of the program that ended
 };
 
 }  // namespace vmsrs::runtime::events

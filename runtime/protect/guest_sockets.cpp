@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "runtime/protect/tcp_counters.hpp"
+#include "runtime/replicate/named_socket.hpp"
 
 namespace vmsrs::runtime::protect {
 namespace {
@@ -48,17 +49,25 @@ void put(int fd, Address const& address, vmm::SocketAddress& name) {
   name.size = shown.size();
 }
 
-// Where a guest's socket listens inside: any port of loopback.
-Address inside_of(int domain, bool v6_only) {
-  if (domain == AF_INET) return Address::loopback();
-  if (!v6_only) return mapped(Address::loopback());
+}  // namespace
+
+void GuestSockets::use(replicate::GatewayLink& link, replicate::Address const& gateway) {
+  link_ = &link;
+  if (Address const local = gateway.is_tcp() ? replicate::local_towards(gateway) : Address(); !local.empty())
+    inside_ = local;
+}
+
+// Any port there.
+Address GuestSockets::inside_of(int domain, bool v6_only) const {
+  bool const four = inside_.family() == AF_INET;
+  if (domain == AF_INET) return four ? inside_ : Address::loopback();
+  if (!four) return inside_;
+  if (!v6_only) return mapped(inside_);
   sockaddr_in6 six{};
   six.sin6_family = AF_INET6;
   six.sin6_addr = in6addr_loopback;
   return {reinterpret_cast<sockaddr const*>(&six), sizeof six};
 }
-
-}  // namespace
 
 void GuestSockets::opening(replicate::Opening const& what) {
   std::lock_guard const guard(mutex_);
@@ -153,13 +162,14 @@ int GuestSockets::attach(checkpoint::Connection const& connection) {
 }
 
 checkpoint::Endpoint GuestSockets::listen_at(checkpoint::Endpoint const& original) {
-  // The primary before may still be there, asleep, and have the port.
+  // The primary before may still be there, asleep, and have the port; or this is another host.
   checkpoint::Endpoint at = original;
-  Address inside = to_address(original);
-  if (!inside.is_tcp()) return at;
-  inside.set_port(0);
+  Address const before = to_address(original);
+  if (!before.is_tcp()) return at;
+  Address const inside = inside_of(before.family(), before.plain().family() == AF_INET6);
   at.address = {};
   std::memcpy(&at.address, inside.get(), inside.size());
+  at.size = inside.size();
   return at;
 }
 

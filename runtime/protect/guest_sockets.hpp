@@ -1,7 +1,8 @@
 // A guest's TCP servers behind the gateway (runtime/gateway/gateway.hpp), seen from the guest's monitor.
 //
-// What the guest binds is bound by the gateway; the guest's own socket listens on a loopback address inside, to which
-// the gateway alone may come: from addresses that it has announced. The guest is told the names that it would have
+// What the guest binds is bound by the gateway; the guest's own socket listens inside: on loopback where the gateway is
+// on this host, else on the address that leads to it. The gateway alone may come there: from addresses that it has
+// announced. The guest is told the names that it would have
 // without: its own as the clients see it, and the clients'.
 //
 // At an epoch it says which of the guest's connections the gateway keeps, and how far each is; at a restore it connects
@@ -23,8 +24,8 @@ namespace vmsrs::runtime::protect {
 
 class GuestSockets : public vmm::SocketRelay, public checkpoint::ConnectionOwner {
  public:
-  // Before anything else is called; it must outlive this.
-  void use(replicate::GatewayLink& link) { link_ = &link; }
+  // Before anything else is called; it must outlive this. `gateway`: where it is.
+  void use(replicate::GatewayLink& link, replicate::Address const& gateway);
   // What the link tells (GatewayLink::Handlers::opening).
   void opening(replicate::Opening const& what);
 
@@ -63,9 +64,11 @@ class GuestSockets : public vmm::SocketRelay, public checkpoint::ConnectionOwner
     uint64_t read_before = 0, written_before = 0;  // by connections that it stands for
     bool settled = false;                          // there at the last boundary
   };
+  [[nodiscard]] Address inside_of(int domain, bool v6_only) const;
   static Ends ends_of(int fd) { return {Address::local_name(fd).plain(), Address::peer_name(fd).plain()}; }
 
   replicate::GatewayLink* link_ = nullptr;
+  Address inside_ = Address::loopback();
   std::mutex mutex_;
   std::map<Address, Listener> listeners_;            // by the address inside
   std::map<Address, replicate::Opening> announced_;  // by the address that it will come from

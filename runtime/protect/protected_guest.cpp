@@ -8,10 +8,15 @@
 
 #include "runtime/checkpoint/checkpoint.hpp"
 #include "runtime/events/protect_policy.hpp"
+#include "runtime/fault_report.hpp"
+#include "runtime/files/file_journal.hpp"
+#include "runtime/protect/guest_watch.hpp"
 #include "vmm/guest_process.hpp"
 
 namespace vmsrs::runtime::protect {
 namespace {
+
+constexpr auto kLockStands = std::chrono::seconds(2);  // recovery's own time to break a circle of waiting threads
 
 [[noreturn]] void leave_at_once(std::string const& why) {
   fmt::print(stderr, "vmsrs: {}\n", why);
@@ -21,24 +26,36 @@ namespace {
 
 class GuestEpochs : public replicate::EpochSource {
  public:
-  GuestEpochs(vmm::GuestProcess& process, Recovery* recovery, GuestSockets& sockets)
-      : sockets_(sockets), checkpointer_(process, options(recovery, sockets)) {}
+  // `journal` may be null.
+  GuestEpochs(vmm::GuestProcess& process, Recovery* recovery, GuestSockets& sockets, files::FileJournal* journal)
+      : sockets_(sockets), journal_(journal), checkpointer_(process, options(recovery, sockets)) {}
   vmm::Result<replicate::TakenEpoch> take(bool full) override {
     auto epoch = full ? checkpointer_.take_full() : checkpointer_.take_epoch();
-    if (!epoch) return tl::unexpected(epoch.error());
+    if (!epoch) {
+      if (journal_ != nullptr) journal_->not_taken();
+      return tl::unexpected(epoch.error());
+    }
     auto marks = sockets_.marks(epoch->connections);
     return replicate::TakenEpoch{epoch->number, epoch->full, std::move(epoch->bytes), std::move(marks.open),
                                  std::move(marks.closed)};
   }
+  void safe(uint64_t epoch) override {
+    if (journal_ != nullptr) journal_->safe(epoch);
+  }
+  void unprotected() override {
+    if (journal_ != nullptr) journal_->stop();
+  }
 
  private:
-  static checkpoint::Options options(Recovery* recovery, GuestSockets& sockets) {
+  checkpoint::Options options(Recovery* recovery, GuestSockets& sockets) {
     checkpoint::Options options;
+    if (journal_ != nullptr) options.at_boundary = [this] { journal_->boundary(checkpointer_.number() + 1); };
     options.owner = &sockets;
     options.recovery = recovery;
     return options;
   }
   GuestSockets& sockets_;
+  files::FileJournal* journal_;
   checkpoint::Checkpointer checkpointer_;
 };
 
@@ -48,11 +65,25 @@ struct ProtectedGuest::Parts {
   ProtectConfig config;
   std::unique_ptr<Coordinator> coordinator;
   GuestSockets sockets;
+  std::unique_ptr<files::FileJournal> journal;  // null: files are not taken care of
   std::unique_ptr<replicate::GatewayLink> link;
   std::unique_ptr<GuestEpochs> epochs;
   std::unique_ptr<replicate::Primary> primary;
+  std::unique_ptr<GuestWatch> watch;
+  std::unique_ptr<AdaptiveEpochs> adaptive;
   std::atomic<replicate::Primary*> hears{nullptr};  // what the link says; null before start()
   std::atomic<bool> ending{false};
+
+  void tell(events::Kind kind, events::Priority priority, std::string detail, int64_t value) const {
+    if (!config.event) return;
+    events::Event event;
+    event.kind = kind;
+    event.priority = priority;
+    event.subject = "primary";
+    event.detail = std::move(detail);
+    event.value = value;
+    config.event(std::move(event));
+  }
 
   vmm::Result<void> connect(replicate::Hello const& hello) {
     replicate::GatewayLink::Handlers handlers;
@@ -70,7 +101,8 @@ struct ProtectedGuest::Parts {
     auto made = replicate::GatewayLink::connect(config.gateway, config.primary.key, hello, std::move(handlers));
     if (!made) return tl::unexpected(made.error());
     link = std::move(*made);
-    sockets.use(*link);
+    sockets.use(*link, config.gateway);
+    if (!config.undo_folder.empty()) journal = std::make_unique<files::FileJournal>(config.undo_folder, hello.term);
     return {};
   }
 };
@@ -79,6 +111,8 @@ ProtectedGuest::ProtectedGuest(std::unique_ptr<Parts> parts) : parts_(std::move(
 
 ProtectedGuest::~ProtectedGuest() {
   parts_->ending = true;
+  parts_->watch.reset();
+  parts_->adaptive.reset();
   parts_->primary.reset();  // waits for its threads; it uses the others
 }
 
@@ -115,11 +149,25 @@ vmm::Result<std::unique_ptr<ProtectedGuest>> ProtectedGuest::restored(ProtectCon
   hello.replay = replay;
   hello.holds = std::move(holds);
   if (auto connected = parts->connect(hello); !connected) return tl::unexpected(connected.error());
+  std::string const& folder = parts->config.undo_folder;
+  if (!folder.empty()) {
+    auto const note = [](std::string const& text) { fmt::print(stderr, "vmsrs: failover: {}\n", text); };
+    if (auto fenced = files::fence(folder, note); !fenced) return tl::unexpected(fenced.error());
+    replicate::EpochName const resume = parts->link->welcome().resume;
+    if (auto undone = files::undo_after(folder, resume.term, resume.number, note); !undone)
+      return tl::unexpected(undone.error());
+  }
   return std::unique_ptr<ProtectedGuest>(new ProtectedGuest(std::move(parts)));
 }
 
 GuestSockets& ProtectedGuest::sockets() {
   return parts_->sockets;
+}
+
+void ProtectedGuest::attach(vmm::GuestProcess& process) {
+  process.socket_relay = &parts_->sockets;
+  process.file_journal = parts_->journal.get();
+  if (parts_->journal != nullptr) parts_->journal->use(process.memory());
 }
 
 replicate::EpochName ProtectedGuest::resume() const {
@@ -128,7 +176,10 @@ replicate::EpochName ProtectedGuest::resume() const {
 
 void ProtectedGuest::start(vmm::GuestProcess& process, Recovery* recovery) {
   Parts& parts = *parts_;
-  parts.epochs = std::make_unique<GuestEpochs>(process, recovery, parts.sockets);
+  if (parts.journal != nullptr) {
+    if (auto claimed = files::claim(parts.config.undo_folder); !claimed) leave_at_once(claimed.error().message);
+  }
+  parts.epochs = std::make_unique<GuestEpochs>(process, recovery, parts.sockets, parts.journal.get());
   parts.primary =
       std::make_unique<replicate::Primary>(*parts.link, *parts.coordinator, *parts.epochs, parts.config.primary,
                                            replicate::Primary::Handlers{[&parts](std::string const& why) {
@@ -138,22 +189,39 @@ void ProtectedGuest::start(vmm::GuestProcess& process, Recovery* recovery) {
   parts.hears = parts.primary.get();
   if (parts.link->welcome().resume.number != 0) parts.link->start_thread();
   parts.primary->start();
+  if (!parts.config.adaptive.model.empty()) {
+    auto adaptive = AdaptiveEpochs::start(parts.config.adaptive, [&parts](AdaptiveEpochs::Setting const& setting) {
+      parts.primary->set_longest(setting.longest);
+      if (!setting.changed) return;
+      parts.tell(events::Kind::kEpochLength, events::Priority::kLow,
+                 fmt::format("{} ms; trouble {:.3f}", setting.longest.count(), setting.trouble),
+                 setting.longest.count());
+    });
+    // It was read before the guest began; a model that is gone by now changes nothing for the guest.
+    if (adaptive) parts.adaptive = std::move(*adaptive);
+    if (!adaptive) fmt::print(stderr, "vmsrs: adaptive epochs: {}; they stay as they are\n", adaptive.error().message);
+  }
+  parts.watch = std::make_unique<GuestWatch>(process, kLockStands, [&parts](std::string const& cycle) {
+    parts.tell(events::Kind::kStuckLock, events::Priority::kHigh, cycle, 0);
+  });
+}
+
+void ProtectedGuest::fault_seen(FaultReport const& report) {
+  bool const contained = report.contained();
+  parts_->tell(contained ? events::Kind::kRequestFaulted : events::Kind::kFaultOutsideScope,
+               contained ? events::Priority::kNormal : events::Priority::kHigh,
+               fmt::format("fault {} in thread {}: {}", report.id, report.thread, report.outcome), report.signal);
 }
 
 void ProtectedGuest::ended(int status) {
   Parts& parts = *parts_;
   parts.ending = true;
-  if (parts.config.event) {
-    events::Event event;
-    event.kind = events::Kind::kApplicationEnded;
-    event.priority = events::Priority::kHigh;
-    event.subject = "primary";
-    auto const sent = parts.primary != nullptr ? parts.primary->figures() : replicate::Primary::Figures();
-    event.detail =
-        fmt::format("the program ended with status {}; {} epochs, {} bytes", status, sent.epochs, sent.bytes);
-    event.value = status;
-    parts.config.event(std::move(event));
-  }
+  parts.watch.reset();
+  parts.adaptive.reset();
+  auto const sent = parts.primary != nullptr ? parts.primary->figures() : replicate::Primary::Figures();
+  parts.tell(events::Kind::kApplicationEnded, events::Priority::kHigh,
+             fmt::format("the program ended with status {}; {} epochs, {} bytes", status, sent.epochs, sent.bytes),
+             status);
   if (parts.primary == nullptr) return;
   parts.primary->stop();
   // A program that a fault ended is still wanted: nobody is told, and the backup goes on.

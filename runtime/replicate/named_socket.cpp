@@ -10,24 +10,30 @@
 
 namespace vmsrs::runtime::replicate {
 
-int named_socket(Address const& to) {
-  // Which address of this host leads there: the routing table tells a datagram socket without sending anything.
+Address local_towards(Address const& to) {
+  // The routing table tells a datagram socket without sending anything.
   int const probe = socket(to.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (probe < 0) return -errno;
+  if (probe < 0) return {};
   Address from;
   int error = 0;
   if (connect(probe, to.get(), to.size()) == 0) {
     from = Address::local_name(probe);
+    from.set_port(0);
   } else {
     error = errno;
   }
   close(probe);
-  if (from.empty()) return -error;
-  from.set_port(0);
+  errno = error;
+  return from;
+}
+
+int named_socket(Address const& to) {
+  Address const from = local_towards(to);
+  if (from.empty()) return -errno;
   int const fd = socket(to.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
   if (bind(fd, from.get(), from.size()) == 0) return fd;
-  error = errno;
+  int const error = errno;
   close(fd);
   return -error;
 }

@@ -5,6 +5,8 @@
 
 namespace vmsrs::runtime::replicate {
 
+// The address of this host from which a way leads to `to`, port 0; empty: there is none (errno).
+Address local_towards(Address const& to);
 // Non-blocking, close-on-exec, bound to the address that leads towards `to`; or -errno.
 int named_socket(Address const& to);
 // Connects it, waits for that, and makes it blocking; 0 or -errno.

@@ -95,6 +95,11 @@ void Primary::lost(bool fenced, std::string const& why) {
   end_term(fenced ? why : "the gateway is gone: " + why);
 }
 
+void Primary::set_longest(std::chrono::milliseconds longest) {
+  std::lock_guard const guard(mutex_);
+  if (std::exchange(config_.longest, std::max(longest, config_.shortest)) != longest) changed_.notify_all();
+}
+
 Primary::Figures Primary::figures() const {
   std::lock_guard const guard(mutex_);
   return figures_;
@@ -141,7 +146,12 @@ void Primary::pump() {
     if (!full) {
       std::unique_lock lock(mutex_);
       changed_.wait_until(lock, last_ + config_.shortest, [this] { return stop_ || backup_lost_; });
-      changed_.wait_until(lock, last_ + config_.longest, [this] { return stop_ || backup_lost_ || output_waits_; });
+      while (!stop_ && !backup_lost_ && !output_waits_) {
+        // The longest time may be set while it passes.
+        if (changed_.wait_until(lock, last_ + config_.longest) == std::cv_status::timeout &&
+            Clock::now() >= last_ + config_.longest)
+          break;
+      }
       if (stop_ || backup_lost_) continue;
     }
     if (one_epoch(full)) {
@@ -215,7 +225,11 @@ bool Primary::one_epoch(bool full) {
     return stop_ || backup_lost_ || (held_ >= name.number && whole_ >= name.number);
   });
   if (stop_ || backup_lost_) return false;
-  if (!safe) {
+  if (safe) {
+    lock.unlock();
+    source_.safe(name.number);
+    lock.lock();
+  } else {
     backup_lost_ = true;
     why_lost_ = fmt::format("no answer within {} ms", config_.backup_answers_within.count());
     return false;
@@ -239,6 +253,7 @@ void Primary::drop_backup(std::string const& why) {
   dropped.get_future().wait();
   // From here on output leaves at once, and no epoch held anywhere may be gone back to.
   (void)link_.set_protected(false);
+  source_.unprotected();
   tell(events::Kind::kBackupLost, why, events::Priority::kHigh);
 }
 

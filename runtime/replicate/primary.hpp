@@ -31,6 +31,10 @@ class EpochSource {
   virtual ~EpochSource() = default;
   // Stops it at a boundary, copies what changed, lets it go on.
   virtual vmm::Result<TakenEpoch> take(bool full) = 0;
+  // Nobody goes back further than to this epoch any more.
+  virtual void safe(uint64_t /*epoch*/) {}
+  // Nobody goes back at all: there is no backup. The next epoch is full.
+  virtual void unprotected() {}
 };
 
 struct PrimaryConfig {
@@ -62,6 +66,8 @@ class Primary {
   void whole(uint64_t epoch);
   void output_waits();
   void lost(bool fenced, std::string const& why);
+  // From the epoch under way on.
+  void set_longest(std::chrono::milliseconds longest);
   [[nodiscard]] Figures figures() const;
   // False once the term is known to be over.
   [[nodiscard]] bool may_act() const { return !over_.load(std::memory_order_acquire); }

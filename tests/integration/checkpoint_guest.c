@@ -490,6 +490,38 @@ static void memory(void) {
   CHECK(read(null, map + 4096 * 91, 1) < 0 && errno == EFAULT);
 }
 
+/* ---- a file that is mapped shared, written by the mapping and beside it ---- */
+
+static void mapped(void) {
+  enum { kPages = 17 };
+  int const fd = open(in_scratch("mapped"), O_RDWR | O_CREAT, 0600);
+  CHECK(fd >= 0 && ftruncate(fd, kPages * 4096) == 0);
+  unsigned char* const map = mmap(NULL, (kPages + 3) * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  CHECK(map != MAP_FAILED);
+  unsigned char number = 0, beside = 0, text[4096];
+  printf("ready\n");
+  fflush(stdout);
+  while (!may_go()) {
+    number++;
+    for (int i = 0; i < kPages - 1; i++) map[i * 4096 + 5] = number;
+    if (number % 3 == 0) {
+      beside = number;
+      CHECK(pwrite(fd, &beside, 1, (kPages - 1) * 4096) == 1);
+    }
+    nap(1);
+  }
+  for (int i = 0; i < kPages - 1; i++) {
+    CHECK(map[i * 4096 + 5] == number);
+    CHECK(pread(fd, text, 4096, i * 4096) == 4096 && text[5] == number);
+  }
+  CHECK(map[(kPages - 1) * 4096] == beside);
+  struct stat st;
+  CHECK(fstat(fd, &st) == 0 && st.st_size == kPages * 4096);
+  /* The place is ordinary memory again when the file has left it. */
+  CHECK(mmap(map, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == map);
+  for (int i = 0; i < 4096; i++) CHECK(map[i] == 0);
+}
+
 /* ---- many threads ---- */
 
 static __thread uint64_t mine;
@@ -531,8 +563,8 @@ int main(int argc, char** argv) {
   struct {
     char const* name;
     void (*run)(void);
-  } const kinds[] = {{"registers", registers},     {"waiting", waiting}, {"timers", timers},      {"signals", signals},
-                     {"descriptors", descriptors}, {"memory", memory},   {"threads50", threads50}};
+  } const kinds[] = {{"registers", registers},     {"waiting", waiting}, {"timers", timers},       {"signals", signals},
+                     {"descriptors", descriptors}, {"memory", memory},   {"threads50", threads50}, {"mapped", mapped}};
   for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
     if (strcmp(kinds[i].name, argv[1]) != 0) continue;
     kinds[i].run();

@@ -160,10 +160,11 @@ TEST_P(CheckpointLeft, GuestGoesOnAfterItsCheckpoint) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, Checkpoint,
                          ::testing::Values("registers", "waiting", "timers", "signals", "descriptors", "memory",
-                                           "threads50"),
+                                           "threads50", "mapped"),
                          [](auto const& info) { return std::string(info.param); });
 INSTANTIATE_TEST_SUITE_P(Kinds, CheckpointLeft,
-                         ::testing::Values("registers", "waiting", "timers", "signals", "memory", "threads50"),
+                         ::testing::Values("registers", "waiting", "timers", "signals", "memory", "threads50",
+                                           "mapped"),
                          [](auto const& info) { return std::string(info.param); });
 
 class CheckpointEpochs : public Checkpoint {};

@@ -11,21 +11,12 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True
+import failover
 import monitor
 import programs
 from load import RedisClient
 
 SKIPPED, FAILOVERS, AT_MOST = 77, 3, 90
-
-
-def took_over(events):
-    try:
-        with open(events, encoding="utf-8") as file:
-            names = [line.split('"event":"')[1].split('"')[0] for line in file if line.endswith("\n")]
-    except FileNotFoundError:
-        names = []
-    since = len(names) - names[::-1].index("took_over") if "took_over" in names else 0
-    return names.count("took_over"), "backup_ready" in names[since:]
 
 
 def main():
@@ -50,7 +41,7 @@ def main():
                 longest = max(longest, time.monotonic() - begin)
                 if n % 20 != 0:
                     continue
-                done, ready = took_over(events)
+                done, ready = failover.took_over(events)
                 if ready and done == killed and killed < FAILOVERS:
                     os.kill(monitor.guest_part(server.process.pid), signal.SIGKILL)
                     killed += 1

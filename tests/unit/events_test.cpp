@@ -161,6 +161,13 @@ TEST(Events, ContainedFaultsEscalateWhenThereAreTooMany) {
   EXPECT_EQ(plant.after({event(Kind::kRequestFaulted, "guest")}), (Acts{"failover with replay", "start backup"}));
 }
 
+TEST(Events, ALockThatIsStuckAfterAFailoverTooEndsAll) {
+  Plant plant;
+  plant.after({event(Kind::kBackupReady, "backup")});
+  EXPECT_EQ(plant.after({event(Kind::kStuckLock, "primary")}), (Acts{"failover with replay", "start backup"}));
+  EXPECT_EQ(plant.after({event(Kind::kStuckLock, "primary")}), (Acts{"end 134"}));
+}
+
 TEST(Events, AFailedFailoverEndsAll) {
   Plant plant;
   plant.failover_works = false;

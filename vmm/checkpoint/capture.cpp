@@ -122,7 +122,7 @@ Result<void> restore_state(GuestProcess& process, ProcessState const& state, Soc
     return fail(Errc::kBadCheckpoint, "the guest's memory has another size");
   }
   auto const open_file = [](Vma const& vma) {
-    int const fd = ::open(vma.name.c_str(), ((vma.prot & 2) != 0 ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+    int const fd = ::open(vma.name.c_str(), (vma.may_write ? O_RDWR : O_RDONLY) | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
   };
   if (auto r = process.memory().restore_layout(state.layout, open_file); !r) return r;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <map>
@@ -126,6 +127,11 @@ class Restore {
     return fail(Errc::kBadCheckpoint, "of a kind that cannot be made again");
   }
 
+  // Files that the guest maps have been written by restore_layout().
+  [[nodiscard]] bool mapped(FileId const& file) const {
+    return std::ranges::any_of(process_.memory().file_maps(), [&](Vma const& vma) { return vma.holds == file; });
+  }
+
   Result<void> named(size_t i) {
     OpenFileState const& o = state_.objects[i];
     int const fd = result(::open(o.path.c_str(), (o.flags & kOpenFlags) | O_NOCTTY | O_CLOEXEC));
@@ -141,7 +147,7 @@ class Restore {
       note_(fmt::format("{}: {} bytes written after the checkpoint are cut off", o.path, size - o.size));
     } else if (size < o.size) {
       note_(fmt::format("{}: {} bytes shorter than at the checkpoint", o.path, o.size - size));
-    } else if (mtime != o.mtime_ns && writes) {
+    } else if (mtime != o.mtime_ns && writes && !mapped({st.st_dev, st.st_ino})) {
       note_(fmt::format("{}: changed since the checkpoint; what was overwritten is not undone", o.path));
     }
     if ((o.flags & O_PATH) == 0 && o.offset > 0 && lseek(fd, o.offset, SEEK_SET) < 0) return fail_host("lseek");

@@ -10,7 +10,7 @@ void visit(A& a, GuestRange& r) {
 }
 template <class A>
 void visit(A& a, Vma& v) {
-  visit_all(a, v.start.value, v.end.value, v.prot, v.backing, v.name, v.file_offset, v.advised);
+  visit_all(a, v.start.value, v.end.value, v.prot, v.backing, v.name, v.file_offset, v.advised, v.may_write);
 }
 template <class A>
 void visit(A& a, PendingState& p) {

@@ -6,6 +6,7 @@
 #include <sys/time.h>
 #include <utime.h>
 
+#include "vmm/file_journal.hpp"
 #include "vmm/syscalls/families.hpp"
 #include "vmm/syscalls/host.hpp"
 #include "vmm/syscalls/lookup.hpp"
@@ -14,12 +15,18 @@ namespace vmm {
 
 namespace {
 
+FileChange attributes_of(int host_fd) {
+  return {.kind = FileChange::Kind::kAttributes, .fd = host_fd};
+}
+
 int64_t chmod_at(Thread& thread, int dirfd, GuestAddr path, uint64_t mode, uint64_t flags) {
   if ((flags & ~static_cast<uint64_t>(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) != 0) return -EINVAL;
   Lookup const found = look_up(thread, dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, (flags & AT_EMPTY_PATH) != 0);
   if (found.error != 0) return found.error;
   if (found.unchangeable()) return -EPERM;
-  return host(SYS_fchmodat, AT_FDCWD, fd_path(found.host_fd()).c_str(), static_cast<uint32_t>(mode));
+  FileChangeGuard const change(thread, attributes_of(found.host_fd()));
+  return change.made(
+      [&] { return host(SYS_fchmodat, AT_FDCWD, fd_path(found.host_fd()).c_str(), static_cast<uint32_t>(mode)); });
 }
 int64_t do_chmod(Thread& thread, SyscallArgs const& args) {
   return chmod_at(thread, AT_FDCWD, addr_arg(args, 0), args.a[1], 0);
@@ -28,7 +35,8 @@ int64_t do_fchmod(Thread& thread, SyscallArgs const& args) {
   FileRef const file = thread.fds().get(int_arg(args, 0));
   if (!file) return -EBADF;
   if (file->read_only || dynamic_cast<ProcDirectory*>(file.get())) return -EPERM;
-  return host(SYS_fchmod, file->host_fd(), static_cast<uint32_t>(args.a[1]));
+  FileChangeGuard const change(thread, attributes_of(file->host_fd()));
+  return change.made([&] { return host(SYS_fchmod, file->host_fd(), static_cast<uint32_t>(args.a[1])); });
 }
 int64_t do_fchmodat(Thread& thread, SyscallArgs const& args) {
   return chmod_at(thread, int_arg(args, 0), addr_arg(args, 1), args.a[2], 0);
@@ -42,7 +50,8 @@ int64_t chown_at(Thread& thread, int dirfd, GuestAddr path, uint64_t user, uint6
   Lookup const found = look_up(thread, dirfd, path, (flags & AT_SYMLINK_NOFOLLOW) == 0, (flags & AT_EMPTY_PATH) != 0);
   if (found.error != 0) return found.error;
   if (found.unchangeable()) return -EPERM;
-  return host(SYS_fchownat, found.host_fd(), "", user, group, AT_EMPTY_PATH);
+  FileChangeGuard const change(thread, attributes_of(found.host_fd()));
+  return change.made([&] { return host(SYS_fchownat, found.host_fd(), "", user, group, AT_EMPTY_PATH); });
 }
 int64_t do_chown(Thread& thread, SyscallArgs const& args) {
   return chown_at(thread, AT_FDCWD, addr_arg(args, 0), args.a[1], args.a[2], 0);
@@ -54,16 +63,18 @@ int64_t do_fchown(Thread& thread, SyscallArgs const& args) {
   FileRef const file = thread.fds().get(int_arg(args, 0));
   if (!file) return -EBADF;
   if (file->read_only || dynamic_cast<ProcDirectory*>(file.get())) return -EPERM;
-  return host(SYS_fchown, file->host_fd(), args.a[1], args.a[2]);
+  FileChangeGuard const change(thread, attributes_of(file->host_fd()));
+  return change.made([&] { return host(SYS_fchown, file->host_fd(), args.a[1], args.a[2]); });
 }
 int64_t do_fchownat(Thread& thread, SyscallArgs const& args) {
   return chown_at(thread, int_arg(args, 0), addr_arg(args, 1), args.a[2], args.a[3], static_cast<uint32_t>(args.a[4]));
 }
 
-int64_t set_times(Lookup const& found, timespec const* times) {
+int64_t set_times(Thread& thread, Lookup const& found, timespec const* times) {
   if (found.error != 0) return found.error;
   if (found.unchangeable()) return -EPERM;
-  return host(SYS_utimensat, AT_FDCWD, fd_path(found.host_fd()).c_str(), times, 0);
+  FileChangeGuard const change(thread, attributes_of(found.host_fd()));
+  return change.made([&] { return host(SYS_utimensat, AT_FDCWD, fd_path(found.host_fd()).c_str(), times, 0); });
 }
 int64_t do_utimensat(Thread& thread, SyscallArgs const& args) {
   auto const flags = static_cast<uint32_t>(args.a[3]);
@@ -73,7 +84,7 @@ int64_t do_utimensat(Thread& thread, SyscallArgs const& args) {
   if (from && !thread.memory().read(from, times)) return -EFAULT;
   GuestAddr const path = addr_arg(args, 1);
   bool const empty_ok = !path || (flags & AT_EMPTY_PATH) != 0;  // no path: futimens()
-  return set_times(look_up(thread, int_arg(args, 0), path, (flags & AT_SYMLINK_NOFOLLOW) == 0, empty_ok),
+  return set_times(thread, look_up(thread, int_arg(args, 0), path, (flags & AT_SYMLINK_NOFOLLOW) == 0, empty_ok),
                    from ? times : nullptr);
 }
 int64_t times_of_day(Thread& thread, int dirfd, GuestAddr path, GuestAddr from) {
@@ -86,7 +97,7 @@ int64_t times_of_day(Thread& thread, int dirfd, GuestAddr path, GuestAddr from) 
       times[i] = {values[i].tv_sec, values[i].tv_usec * 1000};
     }
   }
-  return set_times(look_up(thread, dirfd, path, true, false), from ? times : nullptr);
+  return set_times(thread, look_up(thread, dirfd, path, true, false), from ? times : nullptr);
 }
 int64_t do_utimes(Thread& thread, SyscallArgs const& args) {
   return times_of_day(thread, AT_FDCWD, addr_arg(args, 0), addr_arg(args, 1));
@@ -99,14 +110,15 @@ int64_t do_utime(Thread& thread, SyscallArgs const& args) {
   GuestAddr const from = addr_arg(args, 1);
   if (from && !thread.memory().read(from, values)) return -EFAULT;
   timespec const times[2]{{values.actime, 0}, {values.modtime, 0}};
-  return set_times(look_up(thread, AT_FDCWD, addr_arg(args, 0), true, false), from ? times : nullptr);
+  return set_times(thread, look_up(thread, AT_FDCWD, addr_arg(args, 0), true, false), from ? times : nullptr);
 }
 
 int64_t do_truncate(Thread& thread, SyscallArgs const& args) {
   Lookup const found = look_up(thread, AT_FDCWD, addr_arg(args, 0), true, false);
   if (found.error != 0) return found.error;
   if (found.unchangeable()) return -EACCES;
-  return host(SYS_truncate, fd_path(found.host_fd()).c_str(), args.a[1]);
+  FileChangeGuard const change(thread, {.kind = FileChange::Kind::kResize, .fd = found.host_fd(), .size = args.a[1]});
+  return change.made([&] { return host(SYS_truncate, fd_path(found.host_fd()).c_str(), args.a[1]); });
 }
 
 // ---- extended attributes: read all, write those of the "user" name space only (the others carry

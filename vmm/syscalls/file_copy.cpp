@@ -1,6 +1,7 @@
 // Transfers between two descriptors: sendfile, splice, tee, vmsplice, copy_file_range.
 #include <sys/syscall.h>
 
+#include "vmm/file_journal.hpp"
 #include "vmm/syscalls/families.hpp"
 #include "vmm/syscalls/host.hpp"
 #include "vmm/syscalls/io_result.hpp"
@@ -27,7 +28,16 @@ int64_t do_sendfile(Thread& thread, SyscallArgs const& args) {
   Offset offset{addr_arg(args, 2)};
   if (!offset.load(thread)) return -EFAULT;
   thread.announce_out({offset.at, offset.at ? 8U : 0U});
-  int64_t const n = host_blocking(thread, SYS_sendfile, to->host_fd(), from->host_fd(), offset.pointer(), args.a[3]);
+  auto const call = [&] {
+    return host_blocking(thread, SYS_sendfile, to->host_fd(), from->host_fd(), offset.pointer(), args.a[3]);
+  };
+  int64_t const n = to->kind() != OpenFile::Kind::kFile ? call()
+                                                        : FileChangeGuard(thread, {.kind = FileChange::Kind::kWrite,
+                                                                                   .fd = to->host_fd(),
+                                                                                   .file = to.get(),
+                                                                                   .offset = FileChange::kOwnPosition,
+                                                                                   .size = args.a[3]})
+                                                              .made(call);
   if (n >= 0 && !offset.store(thread)) return -EFAULT;
   return finish_io(thread, *to, n);
 }
@@ -42,8 +52,22 @@ int64_t do_move(Thread& thread, SyscallArgs const& args) {
   if (!in.load(thread) || !out.load(thread)) return -EFAULT;
   thread.announce_out({in.at, in.at ? 8U : 0U});
   thread.announce_out({out.at, out.at ? 8U : 0U});
-  int64_t const n = host_blocking(thread, static_cast<long>(args.nr), from->host_fd(), in.pointer(), to->host_fd(),
-                                  out.pointer(), args.a[4], args.a[5]);
+  auto const call = [&] {
+    return host_blocking(thread, static_cast<long>(args.nr), from->host_fd(), in.pointer(), to->host_fd(),
+                         out.pointer(), args.a[4], args.a[5]);
+  };
+  // How much a pipe will give is not known beforehand, nor when: callers do without, as for a file system that cannot.
+  bool const into_file = to->kind() == OpenFile::Kind::kFile;
+  if (into_file && args.nr == SYS_splice && thread.process().file_journal != nullptr) return -EINVAL;
+  int64_t const n =
+      !into_file
+          ? call()
+          : FileChangeGuard(thread, {.kind = FileChange::Kind::kWrite,
+                                     .fd = to->host_fd(),
+                                     .file = to.get(),
+                                     .offset = out.at ? static_cast<uint64_t>(out.value) : FileChange::kOwnPosition,
+                                     .size = args.a[4]})
+                .made(call);
   if (n >= 0 && (!in.store(thread) || !out.store(thread))) return -EFAULT;
   return finish_io(thread, *to, n);
 }

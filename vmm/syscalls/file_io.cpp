@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 
+#include "vmm/file_journal.hpp"
 #include "vmm/process.hpp"
 #include "vmm/syscalls/families.hpp"
 #include "vmm/syscalls/host.hpp"
@@ -32,6 +33,20 @@ int64_t finish_io(Thread& thread, OpenFile const& file, int64_t result) {
 
 namespace {
 
+bool to_file(OpenFile const& file) {
+  return file.kind() == OpenFile::Kind::kFile;
+}
+
+FileChangeGuard write_change(Thread& thread, OpenFile& file, uint64_t offset, uint64_t size, int mode = 0) {
+  return {thread,
+          {.kind = FileChange::Kind::kWrite,
+           .fd = file.host_fd(),
+           .file = &file,
+           .offset = offset,
+           .size = size,
+           .mode = mode}};
+}
+
 int64_t transfer(Thread& thread, SyscallArgs const& args, Access access) {
   FileRef const file = thread.fds().get(int_arg(args, 0));
   if (!file) return -EBADF;
@@ -47,8 +62,14 @@ int64_t transfer(Thread& thread, SyscallArgs const& args, Access access) {
     bool const lost = n > 0 && !write_out(thread, at, records.data(), static_cast<uint64_t>(n));
     return lost ? -EFAULT : n;
   }
-  return finish_io(thread, *file,
-                   host_blocking(thread, static_cast<long>(args.nr), file->host_fd(), buffer, size, args.a[3]));
+  auto const call = [&] {
+    return host_blocking(thread, static_cast<long>(args.nr), file->host_fd(), buffer, size, args.a[3]);
+  };
+  if (access == Access::kRead && to_file(*file)) {
+    uint64_t const offset = args.nr == SYS_write ? FileChange::kOwnPosition : args.a[3];
+    return finish_io(thread, *file, write_change(thread, *file, offset, size).made(call));
+  }
+  return finish_io(thread, *file, call());
 }
 
 int64_t do_read(Thread& thread, SyscallArgs const& args) {
@@ -65,9 +86,17 @@ int64_t transfer_vector(Thread& thread, SyscallArgs const& args, Access access) 
   if (int64_t const error = vectors.load(thread, addr_arg(args, 1), args.a[2], access); error != 0) {
     return error;
   }
-  return finish_io(thread, *file,
-                   host_blocking(thread, static_cast<long>(args.nr), file->host_fd(), vectors.data(), vectors.size(),
-                                 args.a[3], args.a[4], args.a[5]));
+  auto const call = [&] {
+    return host_blocking(thread, static_cast<long>(args.nr), file->host_fd(), vectors.data(), vectors.size(), args.a[3],
+                         args.a[4], args.a[5]);
+  };
+  if (access == Access::kRead && to_file(*file)) {
+    // pwritev2's offset -1 is the file's own position.
+    uint64_t const offset = args.nr == SYS_writev ? FileChange::kOwnPosition : args.a[3];
+    int const mode = args.nr == SYS_pwritev2 && (args.a[5] & RWF_APPEND) != 0 ? O_APPEND : 0;
+    return finish_io(thread, *file, write_change(thread, *file, offset, vectors.bytes(), mode).made(call));
+  }
+  return finish_io(thread, *file, call());
 }
 
 int64_t do_readv(Thread& thread, SyscallArgs const& args) {
@@ -84,6 +113,28 @@ int64_t do_lseek(Thread& thread, SyscallArgs const& args) {
     return directory->seek(static_cast<int64_t>(args.a[1]), int_arg(args, 2));
   }
   return host(SYS_lseek, file->host_fd(), args.a[1], int_arg(args, 2));
+}
+
+int64_t do_ftruncate(Thread& thread, SyscallArgs const& args) {
+  FileRef const file = thread.fds().get(int_arg(args, 0));
+  if (!file) return -EBADF;
+  FileChangeGuard const change(
+      thread,
+      {.kind = FileChange::Kind::kResize, .fd = file->host_fd(), .file = file.get(), .offset = 0, .size = args.a[1]});
+  return change.made([&] { return host(SYS_ftruncate, file->host_fd(), args.a[1]); });
+}
+
+int64_t do_fallocate(Thread& thread, SyscallArgs const& args) {
+  FileRef const file = thread.fds().get(int_arg(args, 0));
+  if (!file) return -EBADF;
+  FileChangeGuard const change(thread, {.kind = FileChange::Kind::kAllocate,
+                                        .fd = file->host_fd(),
+                                        .file = file.get(),
+                                        .offset = args.a[2],
+                                        .size = args.a[3],
+                                        .mode = int_arg(args, 1)});
+  return change.made(
+      [&] { return host_blocking(thread, SYS_fallocate, file->host_fd(), int_arg(args, 1), args.a[2], args.a[3]); });
 }
 
 // Flushing every file system of the host is more than a guest needs: its own files suffice.
@@ -115,8 +166,8 @@ constexpr SyscallRow kRows[] = {
     {SYS_syncfs, "syncfs", {kFd}, pass_through, Support::kFull, "", true},
     {SYS_sync, "sync", {}, do_sync, Support::kPartial, "the guest's own open files only"},
     {SYS_sync_file_range, "sync_file_range", {kFd, kNum, kNum, kNum}, pass_through, Support::kFull, "", true},
-    {SYS_ftruncate, "ftruncate", {kFd, kNum}, pass_through},
-    {SYS_fallocate, "fallocate", {kFd, kNum, kNum, kNum}, pass_through, Support::kFull, "", true},
+    {SYS_ftruncate, "ftruncate", {kFd, kNum}, do_ftruncate},
+    {SYS_fallocate, "fallocate", {kFd, kNum, kNum, kNum}, do_fallocate, Support::kFull, "", true},
     {SYS_fadvise64, "fadvise64", {kFd, kNum, kNum, kNum}, pass_through},
     {SYS_readahead, "readahead", {kFd, kNum, kNum}, pass_through},
 };

@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "vmm/elf_image.hpp"
+#include "vmm/file_journal.hpp"
 #include "vmm/process.hpp"
 
 namespace vmm {
@@ -48,6 +49,15 @@ int64_t sys_mmap(Thread& t, SyscallArgs const& args) {
   if (access == O_WRONLY) return -EACCES;
   if ((map_flags & 0xf) == MAP_SHARED && (prot & PROT_WRITE) && access != O_RDWR) return -EACCES;
   uint64_t const text = text_of(file->host_fd(), static_cast<int>(prot), map_flags, offset);
+  // What the guest will store there is seen at epochs' boundaries; what there is before the next one is kept now.
+  bool const writes =
+      (map_flags & MAP_TYPE) != MAP_PRIVATE && access == O_RDWR && file->kind() == OpenFile::Kind::kFile;
+  if (writes && t.process().file_journal != nullptr) {
+    FileChangeGuard const change(
+        t,
+        {.kind = FileChange::Kind::kWrite, .fd = file->host_fd(), .file = file.get(), .offset = offset, .size = size});
+    if (int64_t const kept = change.made([] { return int64_t{0}; }); kept != 0) return kept;
+  }
   return t.memory().mmap(GuestAddr(addr), size, static_cast<int>(prot), map_flags, file->host_fd(), offset,
                          file->path(), text);
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "vmm/file_journal.hpp"
 #include "vmm/syscalls/families.hpp"
 #include "vmm/syscalls/host.hpp"
 #include "vmm/syscalls/lookup.hpp"
@@ -22,10 +23,19 @@ Parent parent_of(Thread& thread, int dirfd, GuestAddr path) {
   return resolve_parent(thread, dirfd, text);
 }
 
+FileChange naming(FileChange::Kind kind, Parent const& parent) {
+  return {.kind = kind, .fd = parent.fd.get(), .name = parent.last.c_str()};
+}
+FileChange moving(FileChange::Kind kind, Parent const& from, Parent const& to) {
+  return {
+      .kind = kind, .fd = from.fd.get(), .name = from.last.c_str(), .to_fd = to.fd.get(), .to_name = to.last.c_str()};
+}
+
 int64_t mkdir_at(Thread& thread, int dirfd, GuestAddr path, uint64_t mode) {
   Parent const parent = parent_of(thread, dirfd, path);
   if (parent.error != 0) return parent.error;
-  return host(SYS_mkdirat, parent.fd.get(), parent.last.c_str(), mode);
+  FileChangeGuard const change(thread, naming(FileChange::Kind::kCreate, parent));
+  return change.made([&] { return host(SYS_mkdirat, parent.fd.get(), parent.last.c_str(), mode); });
 }
 int64_t do_mkdir(Thread& thread, SyscallArgs const& args) {
   return mkdir_at(thread, AT_FDCWD, addr_arg(args, 0), args.a[1]);
@@ -39,7 +49,9 @@ int64_t mknod_at(Thread& thread, int dirfd, GuestAddr path, uint64_t mode) {
   if (S_ISCHR(mode) || S_ISBLK(mode)) return -EPERM;
   Parent const parent = parent_of(thread, dirfd, path);
   if (parent.error != 0) return parent.error;
-  return host(SYS_mknodat, parent.fd.get(), parent.last.c_str(), static_cast<uint32_t>(mode), 0);
+  FileChangeGuard const change(thread, naming(FileChange::Kind::kCreate, parent));
+  return change.made(
+      [&] { return host(SYS_mknodat, parent.fd.get(), parent.last.c_str(), static_cast<uint32_t>(mode), 0); });
 }
 int64_t do_mknod(Thread& thread, SyscallArgs const& args) {
   return mknod_at(thread, AT_FDCWD, addr_arg(args, 0), args.a[1]);
@@ -52,7 +64,8 @@ int64_t unlink_at(Thread& thread, int dirfd, GuestAddr path, uint64_t flags) {
   Parent const parent = parent_of(thread, dirfd, path);
   if (parent.error == -EEXIST) return (flags & AT_REMOVEDIR) != 0 ? -EBUSY : -EISDIR;
   if (parent.error != 0) return parent.error;
-  return host(SYS_unlinkat, parent.fd.get(), parent.last.c_str(), flags);
+  FileChangeGuard const change(thread, naming(FileChange::Kind::kRemove, parent));
+  return change.made([&] { return host(SYS_unlinkat, parent.fd.get(), parent.last.c_str(), flags); });
 }
 int64_t do_unlink(Thread& thread, SyscallArgs const& args) {
   return unlink_at(thread, AT_FDCWD, addr_arg(args, 0), 0);
@@ -70,7 +83,12 @@ int64_t rename_at(Thread& thread, int from_fd, GuestAddr from, int to_fd, GuestA
   if (source.error == -EEXIST || target.error == -EEXIST) return -EBUSY;
   if (source.error != 0) return source.error;
   if (target.error != 0) return target.error;
-  return host(SYS_renameat2, source.fd.get(), source.last.c_str(), target.fd.get(), target.last.c_str(), flags);
+  bool const swaps = (flags & RENAME_EXCHANGE) != 0;
+  FileChangeGuard const change(thread,
+                               moving(swaps ? FileChange::Kind::kExchange : FileChange::Kind::kRename, source, target));
+  return change.made([&] {
+    return host(SYS_renameat2, source.fd.get(), source.last.c_str(), target.fd.get(), target.last.c_str(), flags);
+  });
 }
 int64_t do_rename(Thread& thread, SyscallArgs const& args) {
   return rename_at(thread, AT_FDCWD, addr_arg(args, 0), AT_FDCWD, addr_arg(args, 1), 0);
@@ -90,8 +108,11 @@ int64_t link_at(Thread& thread, int from_fd, GuestAddr from, int to_fd, GuestAdd
   if (source.unchangeable()) return -EXDEV;
   Parent const target = parent_of(thread, to_fd, to);
   if (target.error != 0) return target.error;
-  return host(SYS_linkat, AT_FDCWD, fd_path(source.host_fd()).c_str(), target.fd.get(), target.last.c_str(),
-              AT_SYMLINK_FOLLOW);
+  FileChangeGuard const change(thread, naming(FileChange::Kind::kCreate, target));
+  return change.made([&] {
+    return host(SYS_linkat, AT_FDCWD, fd_path(source.host_fd()).c_str(), target.fd.get(), target.last.c_str(),
+                AT_SYMLINK_FOLLOW);
+  });
 }
 int64_t do_link(Thread& thread, SyscallArgs const& args) {
   return link_at(thread, AT_FDCWD, addr_arg(args, 0), AT_FDCWD, addr_arg(args, 1), 0);
@@ -106,7 +127,8 @@ int64_t symlink_at(Thread& thread, GuestAddr text, int dirfd, GuestAddr path) {
   if (int64_t const error = read_path(thread, text, target); error != 0) return error;
   Parent const parent = parent_of(thread, dirfd, path);
   if (parent.error != 0) return parent.error;
-  return host(SYS_symlinkat, target.c_str(), parent.fd.get(), parent.last.c_str());
+  FileChangeGuard const change(thread, naming(FileChange::Kind::kCreate, parent));
+  return change.made([&] { return host(SYS_symlinkat, target.c_str(), parent.fd.get(), parent.last.c_str()); });
 }
 int64_t do_symlink(Thread& thread, SyscallArgs const& args) {
   return symlink_at(thread, addr_arg(args, 0), AT_FDCWD, addr_arg(args, 1));

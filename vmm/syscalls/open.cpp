@@ -9,6 +9,7 @@
 #include <climits>
 #include <cstring>
 
+#include "vmm/file_journal.hpp"
 #include "vmm/process.hpp"
 #include "vmm/syscalls/families.hpp"
 #include "vmm/syscalls/host.hpp"
@@ -83,8 +84,13 @@ int64_t reopen(Thread& thread, Lookup found, uint64_t flags) {
   }
   if ((flags & O_CREAT) != 0 && S_ISDIR(st.st_mode)) return -EISDIR;
   uint64_t const again = (flags & ~static_cast<uint64_t>(O_CREAT | O_EXCL | O_NOFOLLOW)) | O_CLOEXEC | O_NOCTTY;
+  auto const call = [&] {
+    return host_blocking(thread, SYS_openat, own_fd_directory(), std::to_string(found.host_fd()).c_str(), again, 0);
+  };
+  bool const cuts = (flags & O_TRUNC) != 0 && !path_only && S_ISREG(st.st_mode);
   int64_t const fd =
-      host_blocking(thread, SYS_openat, own_fd_directory(), std::to_string(found.host_fd()).c_str(), again, 0);
+      !cuts ? call()
+            : FileChangeGuard(thread, {.kind = FileChange::Kind::kResize, .fd = found.host_fd(), .size = 0}).made(call);
   if (fd < 0) return fd;
   return install(thread, UniqueFd(fd), st, flags, found.read_only);
 }
@@ -110,6 +116,10 @@ int64_t open_at(Thread& thread, int dirfd, GuestAddr path, uint64_t flags, uint6
   if (text.empty()) return -ENOENT;
   if (thread.fds().full()) return -EMFILE;
   uint64_t const host_flags = flags | O_CLOEXEC | O_NOCTTY;
+  auto const create = [&](int directory, char const* name) {
+    FileChangeGuard const change(thread, {.kind = FileChange::Kind::kCreate, .fd = directory, .name = name});
+    return change.made([&] { return host(SYS_openat, directory, name, host_flags | O_EXCL, mode); });
+  };
 
   if ((flags & kTmpFile) == kTmpFile) {
     Target const directory = resolve(thread, dirfd, text, true);
@@ -121,7 +131,7 @@ int64_t open_at(Thread& thread, int dirfd, GuestAddr path, uint64_t flags, uint6
   if ((flags & O_CREAT) != 0 && (flags & O_EXCL) != 0) {
     Parent const parent = resolve_parent(thread, dirfd, text);
     if (parent.error != 0) return parent.error;
-    return install_created(thread, host(SYS_openat, parent.fd.get(), parent.last.c_str(), host_flags, mode), flags);
+    return install_created(thread, create(parent.fd.get(), parent.last.c_str()), flags);
   }
   Lookup found;
   for (int attempt = 0;; ++attempt) {
@@ -131,7 +141,7 @@ int64_t open_at(Thread& thread, int dirfd, GuestAddr path, uint64_t flags, uint6
     int64_t fd = 0;
     if (found.parent) {
       if (on_procfs(found.parent.get())) return -EACCES;
-      fd = host(SYS_openat, found.parent.get(), found.last.c_str(), host_flags | O_EXCL, mode);
+      fd = create(found.parent.get(), found.last.c_str());
     } else {
       int at = AT_FDCWD;
       FileRef directory;
@@ -146,7 +156,8 @@ int64_t open_at(Thread& thread, int dirfd, GuestAddr path, uint64_t flags, uint6
       how.flags = host_flags | O_EXCL;
       how.mode = mode;
       how.resolve = RESOLVE_NO_MAGICLINKS;
-      fd = host(SYS_openat2, at, text.c_str(), &how, sizeof how);
+      FileChangeGuard const change(thread, {.kind = FileChange::Kind::kCreate, .fd = at, .name = text.c_str()});
+      fd = change.made([&] { return host(SYS_openat2, at, text.c_str(), &how, sizeof how); });
     }
     if (fd != -EEXIST) return install_created(thread, fd, flags);
     if (attempt > 8) return -EAGAIN;

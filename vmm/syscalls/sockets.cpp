@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "vmm/file_journal.hpp"
 #include "vmm/process.hpp"
 #include "vmm/socket_relay.hpp"
 #include "vmm/syscalls/families.hpp"
@@ -37,13 +38,16 @@ int64_t write_address(Thread& thread, GuestAddr at, GuestAddr size_at, SocketAdd
   return write_out(thread, size_at, address.size) ? 0 : -EFAULT;
 }
 
-int64_t check_unix_path(Thread& thread, SocketAddress const& address, bool make) {
-  if (address.bytes.ss_family != AF_UNIX || address.size <= offsetof(sockaddr_un, sun_path)) {
-    return 0;
-  }
+// The file that a Unix address names; empty: none.
+static std::string unix_path(SocketAddress const& address) {
+  if (address.bytes.ss_family != AF_UNIX || address.size <= offsetof(sockaddr_un, sun_path)) return {};
   auto const* const name = reinterpret_cast<char const*>(&address.bytes) + offsetof(sockaddr_un, sun_path);
-  if (name[0] == '\0') return 0;  // abstract
-  std::string const path(name, strnlen(name, address.size - offsetof(sockaddr_un, sun_path)));
+  return {name, strnlen(name, address.size - offsetof(sockaddr_un, sun_path))};  // nothing of an abstract one
+}
+
+int64_t check_unix_path(Thread& thread, SocketAddress const& address, bool make) {
+  std::string const path = unix_path(address);
+  if (path.empty()) return 0;
   if (make) return resolve_parent(thread, AT_FDCWD, path).error;
   Target const target = resolve(thread, AT_FDCWD, path, true);
   return target.error != 0 ? target.error : target.node || target.read_only ? -ECONNREFUSED : 0;
@@ -126,7 +130,10 @@ int64_t do_bind(Thread& thread, SyscallArgs const& args) {
   if (error != 0) return error;
   if (SocketRelay* const relay = relay_of(thread, *file); relay != nullptr)
     return relay->bind(file->host_fd(), address);
-  return host(SYS_bind, file->host_fd(), &address.bytes, address.size);
+  auto const call = [&] { return host(SYS_bind, file->host_fd(), &address.bytes, address.size); };
+  std::string const path = unix_path(address);
+  if (path.empty()) return call();
+  return FileChangeGuard(thread, {.kind = FileChange::Kind::kCreate, .fd = AT_FDCWD, .name = path.c_str()}).made(call);
 }
 
 int64_t do_listen(Thread& thread, SyscallArgs const& args) {

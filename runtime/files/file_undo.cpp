@@ -1,0 +1,228 @@
+#include "runtime/files/file_undo.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <vector>
+
+#include "runtime/files/undo_log.hpp"
+#include "vmm/scoped_fd.hpp"
+
+namespace vmsrs::runtime::files {
+namespace {
+
+constexpr char const* kOwner = "owner";
+
+// The 22nd field of /proc/PID/stat, by which a number that was given again is told; 0: no such process.
+uint64_t start_of(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::string text;
+  if (!std::getline(file, text)) return 0;
+  size_t const name_end = text.rfind(')');
+  if (name_end == std::string::npos) return 0;
+  std::istringstream fields(text.substr(name_end + 1));
+  std::string field;
+  for (int i = 3; i < 22; ++i) fields >> field;
+  uint64_t start = 0;
+  fields >> start;
+  return start;
+}
+
+timespec time_of(int64_t ns) {
+  return {ns / 1'000'000'000, ns % 1'000'000'000};
+}
+
+class Undo {
+ public:
+  Undo(std::function<void(std::string const&)> const& note, Undone& undone) : note_(note), undone_(undone) {}
+
+  void take_back(UndoRecord const& record) {
+    std::string const path(record.path);
+    bool good = false;
+    errno = 0;
+    switch (record.kind) {
+      case UndoRecord::Kind::kBytes:
+        good = bytes(path, record);
+        break;
+      case UndoRecord::Kind::kStatus:
+        good = status(path, record.status);
+        break;
+      case UndoRecord::Kind::kCreated:
+        good = unlink(path.c_str()) == 0 || errno == ENOENT || rmdir(path.c_str()) == 0;
+        break;
+      case UndoRecord::Kind::kRemoved:
+        good = bring_back(path, record);
+        break;
+      case UndoRecord::Kind::kRenamed:
+        // Where the old name is there the change was never made: the primary was lost before it.
+        good = renameat2(AT_FDCWD, std::string(record.other).c_str(), AT_FDCWD, path.c_str(), RENAME_NOREPLACE) == 0;
+        good = good || errno == EEXIST || errno == ENOENT;
+        break;
+      case UndoRecord::Kind::kExchanged:
+        good = renameat2(AT_FDCWD, std::string(record.other).c_str(), AT_FDCWD, path.c_str(), RENAME_EXCHANGE) == 0;
+        break;
+      case UndoRecord::Kind::kNotMade:
+        return;
+    }
+    if (good) {
+      undone_.changes += 1;
+      undone_.bytes += record.data.size();
+    } else {
+      note_(fmt::format("{}: what was done to it is not undone: {}", path, std::strerror(errno)));
+    }
+  }
+
+ private:
+  // After each change: the oldest one, undone last, leaves the times from before them all.
+  static bool set_times(std::string const& path, FileStatus const& was) {
+    timespec const times[2] = {time_of(was.accessed_ns), time_of(was.modified_ns)};
+    return utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW) == 0;
+  }
+  static bool write_all(int fd, std::span<std::byte const> data, uint64_t offset) {
+    while (!data.empty()) {
+      ssize_t const n = pwrite(fd, data.data(), data.size(), static_cast<off_t>(offset));
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) return false;
+      data = data.subspan(static_cast<size_t>(n));
+      offset += static_cast<uint64_t>(n);
+    }
+    return true;
+  }
+
+  bool bytes(std::string const& path, UndoRecord const& record) {
+    vmm::ScopedFd const fd(open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    if (fd.get() < 0) return false;
+    struct stat st {};
+    if (fstat(fd.get(), &st) != 0) return false;
+    if (!S_ISREG(st.st_mode)) {
+      errno = EINVAL;
+      return false;
+    }
+    if (static_cast<uint64_t>(st.st_size) != record.status.size &&
+        ftruncate(fd.get(), static_cast<off_t>(record.status.size)) != 0)
+      return false;
+    if (!write_all(fd.get(), record.data, record.offset)) return false;
+    // Writing takes the set-user-id bits off.
+    if ((record.status.mode & (S_ISUID | S_ISGID)) != 0) (void)fchmod(fd.get(), record.status.mode & 07777);
+    return set_times(path, record.status);
+  }
+
+  bool status(std::string const& path, FileStatus const& was) {
+    if (lchown(path.c_str(), was.user, was.group) != 0) return false;
+    if (!S_ISLNK(was.mode) && chmod(path.c_str(), was.mode & 07777) != 0) return false;
+    return set_times(path, was);
+  }
+
+  bool bring_back(std::string const& path, UndoRecord const& record) {
+    std::string const text(reinterpret_cast<char const*>(record.data.data()), record.data.size());
+    switch (record.status.mode & S_IFMT) {
+      case S_IFREG: {
+        vmm::ScopedFd const fd(open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+        if (fd.get() < 0) return errno == EEXIST;
+        if (!write_all(fd.get(), record.data, 0)) return false;
+        break;
+      }
+      case S_IFDIR:
+        if (mkdir(path.c_str(), 0700) != 0) return errno == EEXIST;
+        break;
+      case S_IFLNK:
+        if (symlink(text.c_str(), path.c_str()) != 0) return errno == EEXIST;
+        break;
+      case S_IFIFO:
+        if (mkfifo(path.c_str(), 0600) != 0) return errno == EEXIST;
+        break;
+      default:
+        // A socket's name without its socket: whoever comes is refused, as before its owner listens again.
+        if (mknod(path.c_str(), S_IFSOCK | 0600, 0) != 0) return errno == EEXIST;
+        break;
+    }
+    return status(path, record.status);
+  }
+
+  std::function<void(std::string const&)> const& note_;
+  Undone& undone_;
+};
+
+std::vector<Segment> segments_of(std::string const& folder, std::error_code& error) {
+  std::vector<Segment> found;
+  for (auto const& entry : std::filesystem::directory_iterator(folder, error)) {
+    Segment s;
+    int end = 0;
+    std::string const name = entry.path().filename().string();
+    if (std::sscanf(name.c_str(), "undo.%lu.%lu.%lu%n", &s.term, &s.sequence, &s.epoch, &end) == 3 &&
+        static_cast<size_t>(end) == name.size())
+      found.push_back(s);
+  }
+  return found;
+}
+
+}  // namespace
+
+std::string Segment::name() const {
+  return fmt::format("undo.{}.{}.{}", term, sequence, epoch);
+}
+
+vmm::Result<void> claim(std::string const& folder) {
+  std::string const to = folder + "/" + kOwner;
+  std::string const next = fmt::format("{}.{}", to, getpid());
+  std::ofstream(next) << getpid() << ' ' << start_of(getpid()) << '\n';
+  if (std::rename(next.c_str(), to.c_str()) != 0) return vmm::fail_host(to);
+  return {};
+}
+
+vmm::Result<void> fence(std::string const& folder, std::function<void(std::string const&)> const& note) {
+  std::ifstream owner(folder + "/" + kOwner);
+  pid_t pid = 0;
+  uint64_t start = 0;
+  if (!(owner >> pid >> start) || pid == getpid()) return {};  // nobody has written
+  vmm::ScopedFd const process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (process.get() < 0 && errno == ESRCH) return {};
+  if (process.get() < 0) return vmm::fail_host(fmt::format("pidfd_open of the old primary, process {}", pid));
+  if (start_of(pid) != start) return {};
+  if (syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH)
+    return vmm::fail_host(fmt::format("the old primary, process {}, cannot be killed", pid));
+  pollfd gone{process.get(), POLLIN, 0};
+  for (;;) {
+    int const r = poll(&gone, 1, 1000);
+    if (r > 0) return {};
+    if (r < 0 && errno != EINTR) return vmm::fail_host("poll");
+    if (r == 0)
+      note(fmt::format("waiting for the end of the old primary, process {}, which may still write files", pid));
+  }
+}
+
+vmm::Result<Undone> undo_after(std::string const& folder, uint64_t term, uint64_t epoch,
+                               std::function<void(std::string const&)> const& note) {
+  std::error_code error;
+  std::vector<Segment> segments = segments_of(folder, error);
+  if (error) return vmm::fail_host(folder, error.value());
+  std::ranges::sort(segments, [](Segment const& a, Segment const& b) {
+    return std::pair(a.term, a.sequence) > std::pair(b.term, b.sequence);
+  });
+  Undone undone;
+  Undo undo(note, undone);
+  for (Segment const& segment : segments) {
+    if (std::pair(segment.term, segment.epoch) < std::pair(term, epoch)) continue;
+    auto done = for_each_backwards(folder + "/" + segment.name(), [&](UndoRecord const& record) {
+      undo.take_back(record);
+      return true;
+    });
+    if (!done) return tl::unexpected(done.error());
+  }
+  for (Segment const& segment : segments) (void)unlink((folder + "/" + segment.name()).c_str());
+  return undone;
+}
+
+}  // namespace vmsrs::runtime::files

@@ -1,0 +1,51 @@
+"""Kills the primaries of `vmsrs run --protect`, for the tests that look at what is left."""
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+
+import monitor
+
+AT_MOST = 120
+
+
+def took_over(events):
+    """How many backups have taken over, and whether another one stands ready."""
+    try:
+        with open(events, encoding="utf-8") as file:
+            names = [json.loads(line)["event"] for line in file if line.endswith("\n")]
+    except FileNotFoundError:
+        names = []
+    since = len(names) - names[::-1].index("took_over") if "took_over" in names else 0
+    return names.count("took_over"), "backup_ready" in names[since:]
+
+
+class Killer(threading.Thread):
+    """Kills the primary each time that a backup is ready for it; `enough` when the last one has taken over."""
+
+    def __init__(self, director, events, failovers, seed=1, apart=0.5):
+        super().__init__(daemon=True)
+        self.director, self.events, self.failovers, self.apart = director, events, failovers, apart
+        self.random = random.Random(seed)
+        self.killed, self.enough, self.error = 0, False, None
+
+    def run(self):
+        until = time.monotonic() + AT_MOST
+        while True:
+            done, ready = took_over(self.events)
+            if ready and done == self.killed:
+                if done == self.failovers:
+                    break
+                time.sleep(self.random.uniform(0.05, self.apart))
+                victim = monitor.guest_part(self.director)
+                if victim is not None:
+                    os.kill(victim, signal.SIGKILL)
+                    self.killed += 1
+            if time.monotonic() > until:
+                self.error = f"{self.killed} kills, {done} failovers in {AT_MOST} s"
+                break
+            time.sleep(0.02)
+        self.enough = True
