@@ -8,7 +8,7 @@
 namespace vmsrs::runtime {
 
 SlotArea::SlotArea(SlotArea&& o) noexcept
-    : base_(o.base_), rings_(o.rings_), slots_(o.slots_), free_(std::move(o.free_)), keys_(o.keys_) {}
+    : base_(o.base_), rings_(o.rings_), slots_(o.slots_), top_(o.top()), free_(std::move(o.free_)), keys_(o.keys_) {}
 
 vmm::Result<SlotArea> SlotArea::create(vmm::AddressSpace& memory) {
   constexpr uint64_t kSlotBytes = SRS_MAX_SLOTS * sizeof(srs_slot);

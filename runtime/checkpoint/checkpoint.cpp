@@ -152,6 +152,10 @@ struct Checkpointer::Parts {
   vmm::Result<void> copy_dirty(Captured& captured);
   void copy_running(Captured& captured);
   [[nodiscard]] uint64_t unseen_changes() const;
+  static vmm::GuestAddr address_of(uint64_t page) {
+    uint64_t const at = page * vmm::kPageSize;
+    return vmm::GuestAddr(at < vmm::kLowEnd ? at : at + vmm::kHighBase);
+  }
   void write_pages(StreamWriter& writer, std::byte const* from, std::span<uint64_t const> numbers, bool full,
                    Cost& cost);
   void write_zeros(StreamWriter& writer, std::span<uint64_t const> zeros);
@@ -248,7 +252,9 @@ uint64_t Checkpointer::Parts::unseen_changes() const {
   for (uint64_t page = next_data(0); page < pages(); page = next_data(page + 1)) {
     if ((dirty[page / 64] >> (page % 64) & 1) != 0 || file_maps.covers(page)) continue;
     uint64_t const hash = hash_of({base() + page * vmm::kPageSize, vmm::kPageSize}) | 1;
-    if (hash != (hashes[page] != 0 ? hashes[page] : hash_of_zeros)) return page;
+    if (hash == (hashes[page] != 0 ? hashes[page] : hash_of_zeros)) continue;
+    vmm::Vma vma;  // the clocks' page is the monitor's, which writes it anew when a guest is restored
+    if (!memory().find_vma(address_of(page), vma) || vma.name != "[vdso]") return page;
   }
   return 0;
 }
@@ -376,8 +382,12 @@ vmm::Result<std::unique_ptr<Captured>> Checkpointer::capture(bool full) {
   if (done) done = p.copy_dirty(*captured);
   if (done && p.options.verify && !full) {
     if (uint64_t const page = p.unseen_changes(); page != 0) {
-      done = vmm::fail(vmm::Errc::kBadCheckpoint,
-                       fmt::format("epoch {}: page {:#x} has changed and nobody marked it", p.number + 1, page));
+      vmm::GuestAddr const at = Parts::address_of(page);
+      vmm::Vma vma;
+      bool const mapped = p.memory().find_vma(at, vma);
+      done =
+          vmm::fail(vmm::Errc::kBadCheckpoint, fmt::format("epoch {}: {:#x} ({}) has changed and nobody marked it",
+                                                           p.number + 1, at.value, mapped ? vma.name : "not mapped"));
     }
   }
   captured->cost.memory_ns = ns_since(at_memory);

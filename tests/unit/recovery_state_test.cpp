@@ -3,6 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <utility>
+
+#include "runtime/slot_area.hpp"
+
 namespace vmsrs::runtime {
 namespace {
 
@@ -52,6 +56,28 @@ TEST(RecoveryState, EveryTornStateIsRefused) {
   for (size_t size = 1; size < bytes.size(); ++size) {
     EXPECT_FALSE(decode_recovery_state(std::span(bytes).first(size))) << size;
   }
+}
+
+// What lies below top() is what a checkpoint marks and deadlines are looked for in.
+TEST(RecoveryState, SlotsComeBackWithTheirTopWhereverTheyAreMoved) {
+  auto memory = vmm::AddressSpace::create({});
+  ASSERT_TRUE(memory) << memory.error().message;
+  auto made = SlotArea::create(**memory);
+  ASSERT_TRUE(made) << made.error().message;
+  for (int tid = 1; tid <= 4; ++tid) EXPECT_NE(made->take(tid), 0U);
+  made->give_back(2);
+  SlotArea::Saved const saved = made->save();
+  EXPECT_EQ(saved.top, 5U);
+  memory->reset();  // there is room for one in a process
+  auto other = vmm::AddressSpace::create({});
+  ASSERT_TRUE(other) << other.error().message;
+  auto again = SlotArea::create(**other);
+  ASSERT_TRUE(again) << again.error().message;
+  ASSERT_TRUE(again->load(saved));
+  SlotArea const moved(std::move(*again));
+  EXPECT_EQ(moved.top(), saved.top);
+  EXPECT_EQ(moved.used_bytes(), saved.top * sizeof(srs_slot));
+  for (uint64_t index = 1; index < saved.top; ++index) EXPECT_EQ(moved.key(index), saved.keys[index]);
 }
 
 }  // namespace
