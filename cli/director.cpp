@@ -20,6 +20,7 @@
 #include <thread>
 
 #include "cli/commands.hpp"
+#include "cli/private_folder.hpp"
 #include "cli/protect_options.hpp"
 #include "runtime/events/event_pipe.hpp"
 #include "runtime/events/protect_policy.hpp"
@@ -38,27 +39,6 @@ constexpr auto kLook = milliseconds(20);           // at the lease
 constexpr auto kGrace = milliseconds(500);         // until a backup takes a lease that ran out by itself
 constexpr auto kStart = std::chrono::seconds(10);  // for the gateway
 constexpr auto kLast = std::chrono::seconds(2);    // for the gateway to give out what the program wrote last
-
-// A directory that nobody else may enter, for the key and the parts' sockets.
-class PrivateFolder {
- public:
-  PrivateFolder() {
-    std::error_code error;
-    std::string name = (std::filesystem::temp_directory_path(error) / "vmsrs-XXXXXX").string();
-    if (mkdtemp(name.data()) != nullptr) path_ = name;
-  }
-  ~PrivateFolder() {
-    std::error_code error;
-    if (!path_.empty()) std::filesystem::remove_all(path_, error);
-  }
-  PrivateFolder(PrivateFolder const&) = delete;
-  PrivateFolder& operator=(PrivateFolder const&) = delete;
-  [[nodiscard]] bool made() const { return !path_.empty(); }
-  [[nodiscard]] std::string at(std::string const& name) const { return path_ + "/" + name; }
-
- private:
-  std::string path_;
-};
 
 struct Part {
   std::string role;  // primary, backup, gateway; empty: nobody asks for it any more
@@ -125,7 +105,7 @@ std::optional<std::string> Director::prepare() {
   key << runtime::replicate::Key::random().hex() << '\n';
   key.close();
   if (!key || chmod(options_.key_file.c_str(), 0600) != 0) return options_.key_file + " cannot be written";
-  std::string const name = fmt::format("vmsrs-{}", getpid());
+  std::string const name = lease_name(getpid());
   auto made = runtime::SharedCoordinator::create(name);
   if (!made) return made.error().message;
   coordinator_ = std::move(*made);
