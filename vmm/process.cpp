@@ -51,18 +51,22 @@ void Process::park_if_pausing(Thread& thread, bool gate) {
   std::unique_lock lock(pause_mutex_);
   if (pauser_ == &thread) return;
   thread.state_.store(RunState::kParked);
+  thread.at_gate_ = gate;
   pause_changed_.notify_all();
-  pause_changed_.wait(lock, [&] { return !pausing_.load(); });
+  // Parked inside a call: who stops all at their gates does not take that for one, even when this thread has slept
+  // from the pause before until then.
+  pause_changed_.wait(lock, [&] { return !pausing_.load() || (at_gates_.load() && !gate); });
+  thread.at_gate_ = false;
   thread.state_.store(RunState::kMonitor);
 }
 
 void Process::pause_all(Thread* self) {
   std::unique_lock lock(pause_mutex_);
   while (pausing_.load()) {  // another pauser: be parked for it
-    if (self != nullptr) self->state_.store(RunState::kParked);
+    if (self != nullptr) self->state_.store(RunState::kParked), self->at_gate_ = true;
     pause_changed_.notify_all();
     pause_changed_.wait(lock, [&] { return !pausing_.load(); });
-    if (self != nullptr) self->state_.store(RunState::kMonitor);
+    if (self != nullptr) self->at_gate_ = false, self->state_.store(RunState::kMonitor);
   }
   pausing_.store(true);
   pauser_ = self;
@@ -88,6 +92,7 @@ void Process::stop_at_gates() {
   at_gates_.store(true);
   pausing_.store(true);
   pauser_ = nullptr;
+  pause_changed_.notify_all();  // to those that are still parked inside a call
   lock.unlock();
   // From here on no thread enters the guest or a call that may block: each looks after it has announced its state.
   for_each_thread([](Thread& thread) {
@@ -96,7 +101,8 @@ void Process::stop_at_gates() {
   lock.lock();
   pause_changed_.wait(lock, [&] {
     bool stopped = true;
-    for_each_thread([&](Thread& thread) { stopped = stopped && thread.state() == RunState::kParked; });
+    for_each_thread(
+        [&](Thread& thread) { stopped = stopped && thread.state() == RunState::kParked && thread.at_gate_; });
     return stopped;
   });
 }

@@ -83,7 +83,8 @@ class Process {
   // Stops every other thread outside guest code (kBlocked counts as stopped: it is caught at the
   // gate on its way back). Returns when that holds. Serialised: a second caller waits as if parked.
   // Must be followed by resume_all() on the same host thread. `self` may be null for a host thread
-  // that is no guest thread.
+  // that is no guest thread; a guest thread must stand as at a gate, its call under way recorded, since another pauser
+  // may come first.
   void pause_all(Thread* self);
   void resume_all();
   // The same for a checkpoint: blocked calls are interrupted too, and every thread stands at a gate with its registers

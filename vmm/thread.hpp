@@ -110,6 +110,7 @@ class Thread {
   Registers regs_{};
   ThreadSignals signals_;
   std::atomic<RunState> state_{RunState::kMonitor};
+  bool at_gate_ = false;  // while parked; guarded by the process's pause_mutex_
   std::atomic<bool> kicked_{false};
   int64_t restart_deadline_ = 0;
   std::atomic<uint64_t> exits_{0}, served_{0};  // each counted by one thread at a time

@@ -360,6 +360,10 @@ vmm::Result<std::unique_ptr<Captured>> Checkpointer::capture(bool full) {
     std::ranges::fill(p.dirty, 0);
     p.copy_running(*captured);
   }
+  if (p.options.before_stop && !p.options.before_stop()) {
+    p.put_back(before);
+    return vmm::fail(vmm::Errc::kBusy, "somebody does not want it stopped");
+  }
   SocketHooks const hooks = socket_hooks(p.options.owner);
   Clock::time_point since;
   if (auto stopped = p.stop_guest(captured->cost, since); !stopped) {

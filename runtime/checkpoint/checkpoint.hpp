@@ -58,6 +58,9 @@ struct Epoch {
 struct Options {
   ConnectionOwner* owner = nullptr;       // null: nobody's
   runtime::Recovery* recovery = nullptr;  // null: the guest runs without
+  // The guest is about to be stopped (a full epoch has copied most of it by then). False: it is not, and the epoch is
+  // not taken (Errc::kBusy).
+  std::function<bool()> before_stop;
   // The next epoch, number() + 1, is about to be captured; the guest stands at its gates.
   std::function<void()> at_boundary;
   int compression = 1;  // zstd's level; 0: none

@@ -29,7 +29,8 @@ class GuestEpochs : public replicate::EpochSource {
   // `journal` may be null.
   GuestEpochs(vmm::GuestProcess& process, Recovery* recovery, GuestSockets& sockets, files::FileJournal* journal)
       : sockets_(sockets), journal_(journal), checkpointer_(process, options(recovery, sockets)) {}
-  vmm::Result<replicate::TakenEpoch> take(bool full) override {
+  vmm::Result<replicate::TakenEpoch> take(bool full, std::function<bool()> const& before) override {
+    before_ = &before;
     auto epoch = full ? checkpointer_.take_full() : checkpointer_.take_epoch();
     if (!epoch) {
       if (journal_ != nullptr) journal_->not_taken();
@@ -49,6 +50,7 @@ class GuestEpochs : public replicate::EpochSource {
  private:
   checkpoint::Options options(Recovery* recovery, GuestSockets& sockets) {
     checkpoint::Options options;
+    options.before_stop = [this] { return (*before_)(); };
     if (journal_ != nullptr) options.at_boundary = [this] { journal_->boundary(checkpointer_.number() + 1); };
     options.owner = &sockets;
     options.recovery = recovery;
@@ -56,6 +58,7 @@ class GuestEpochs : public replicate::EpochSource {
   }
   GuestSockets& sockets_;
   files::FileJournal* journal_;
+  std::function<bool()> const* before_ = nullptr;
   checkpoint::Checkpointer checkpointer_;
 };
 

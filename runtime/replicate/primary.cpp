@@ -133,10 +133,6 @@ void Primary::pump() {
     if (!connected) {
       connected = find_backup();
       full = true;
-      if (connected && !link_.set_protected(true)) {
-        drop_backup("the gateway does not answer");
-        connected = false;
-      }
       if (!connected) {
         std::unique_lock lock(mutex_);
         changed_.wait_for(lock, kLookForBackup, [this] { return stop_; });
@@ -204,7 +200,15 @@ bool Primary::one_epoch(bool full) {
     output_waits_ = false;
   }
   last_ = Clock::now();
-  auto taken = source_.take(full);
+  // From before a full epoch's boundary on, output waits for an epoch that covers it.
+  bool answers = true;
+  auto taken = source_.take(full, [&] { return answers = !full || link_.set_protected(true); });
+  if (!answers) {
+    std::lock_guard const guard(mutex_);
+    backup_lost_ = true;
+    why_lost_ = "the gateway does not answer";
+    return false;
+  }
   if (!taken) {
     // It is not taken: what it would have held is in the next one.
     tell(events::Kind::kActionFailed, "epoch: " + taken.error().message);

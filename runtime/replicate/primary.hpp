@@ -29,8 +29,9 @@ struct TakenEpoch {
 class EpochSource {
  public:
   virtual ~EpochSource() = default;
-  // Stops it at a boundary, copies what changed, lets it go on.
-  virtual vmm::Result<TakenEpoch> take(bool full) = 0;
+  // Stops it at a boundary, copies what changed, lets it go on. `before` is called before it is stopped, as late as
+  // may be: a full epoch's copy takes long, and what it holds back is held back from then on. False: do not go on.
+  virtual vmm::Result<TakenEpoch> take(bool full, std::function<bool()> const& before) = 0;
   // Nobody goes back further than to this epoch any more.
   virtual void safe(uint64_t /*epoch*/) {}
   // Nobody goes back at all: there is no backup. The next epoch is full.

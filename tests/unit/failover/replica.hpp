@@ -71,7 +71,8 @@ class Replica : public EpochSource {
     openings_[what.source.plain()] = what.connection;
   }
 
-  vmm::Result<TakenEpoch> take(bool full) override {
+  vmm::Result<TakenEpoch> take(bool full, std::function<bool()> const& before) override {
+    if (!before()) return vmm::fail(vmm::Errc::kBusy, "not now");
     std::lock_guard const guard(world_);
     TakenEpoch epoch;
     epoch.number = ++state_.epoch;
