@@ -24,6 +24,7 @@
 #include "cli/protect_options.hpp"
 #include "runtime/events/event_pipe.hpp"
 #include "runtime/events/protect_policy.hpp"
+#include "runtime/files/file_undo.hpp"
 #include "runtime/lease/shared_coordinator.hpp"
 
 namespace vmsrs::cli {
@@ -37,6 +38,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int kPassedOn[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
 constexpr auto kLook = milliseconds(20);           // at the lease
 constexpr auto kGrace = milliseconds(500);         // until a backup takes a lease that ran out by itself
+constexpr auto kDying = milliseconds(100);         // what it had to say has been read by then
 constexpr auto kStart = std::chrono::seconds(10);  // for the gateway
 constexpr auto kLast = std::chrono::seconds(2);    // for the gateway to give out what the program wrote last
 
@@ -219,19 +221,28 @@ bool Director::gateway_is_there(Part const& gateway) {
   return false;
 }
 
-// A primary that sleeps, or hangs, lets its lease run out.
+// A primary that sleeps, or hangs, lets its lease run out. One that is dying may take long until it is dead.
 void Director::watch_lease() {
   runtime::Term told = 0;
+  auto alive = Clock::now();
   while (!stop_) {
     std::this_thread::sleep_for(kLook);
     auto const lease = coordinator_->look();
-    if (!lease || lease->held || lease->revoked || lease->term == 0 || lease->term == told) continue;
+    if (!lease || lease->revoked || lease->term == 0 || lease->term == told) continue;
+    bool dying = false;
+    {
+      std::lock_guard const guard(mutex_);
+      Part const* const primary = find("primary");
+      dying = primary != nullptr && runtime::files::has_stopped(primary->pid);
+    }
+    if (!dying) alive = Clock::now();
+    if (lease->held && Clock::now() - alive < kDying) continue;
     told = lease->term;
     events::Event event;
     event.kind = events::Kind::kLeaseExpired;
     event.priority = events::Priority::kHigh;
     event.subject = "primary";
-    event.detail = fmt::format("term {}", lease->term);
+    event.detail = fmt::format("term {}{}", lease->term, lease->held ? ": its process is on its way out" : "");
     spine_->post(std::move(event));
   }
 }
@@ -363,6 +374,20 @@ int Director::run(std::function<int(ProtectOptions const&)> const& run_guest) {
     for (Part const& part : parts_) {
       if (!part.ended && part.pid > 0) kill(part.pid, SIGKILL);
     }
+  }
+  // A killed process may take long to give its memory back. It does nothing any more, and nobody waits for that.
+  auto const all_ended = [this] {
+    std::lock_guard const guard(mutex_);
+    return std::ranges::all_of(parts_, [](Part const& part) { return part.ended || part.pid <= 0; });
+  };
+  auto const patience = Clock::now() + kLast;
+  while (!all_ended() && Clock::now() < patience) std::this_thread::sleep_for(milliseconds(1));
+  if (!all_ended()) {
+    coordinator_.reset();
+    folder_.remove();
+    log_.close();
+    std::fflush(nullptr);
+    _exit(status_);  // with the threads that wait for them
   }
   for (Part& part : parts_) part.reader.join();
   return status_;

@@ -46,9 +46,10 @@ PrivateFolder::PrivateFolder() {
   if (mkdtemp(name.data()) != nullptr) path_ = name;
 }
 
-PrivateFolder::~PrivateFolder() {
+void PrivateFolder::remove() {
   std::error_code error;
   if (!path_.empty()) fs::remove_all(path_, error);
+  path_.clear();
 }
 
 }  // namespace vmsrs::cli

@@ -14,10 +14,11 @@ std::string lease_name(pid_t director);
 
 class PrivateFolder {
  public:
-  PrivateFolder();   // made() says whether it is there; errno
-  ~PrivateFolder();  // with all that is in it
+  PrivateFolder();  // made() says whether it is there; errno
+  ~PrivateFolder() { remove(); }
   PrivateFolder(PrivateFolder const&) = delete;
   PrivateFolder& operator=(PrivateFolder const&) = delete;
+  void remove();  // with all that is in it
   [[nodiscard]] bool made() const { return !path_.empty(); }
   [[nodiscard]] std::string at(std::string const& name) const { return path_ + "/" + name; }
 

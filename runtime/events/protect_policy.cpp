@@ -55,8 +55,12 @@ std::vector<Decision> ProtectPolicy::decide(Event const& event) {
         return {{Action::kStartBackup, "backup", "the backup died", 0}};
       }
       ending_ = true;
+      // It has given out what the program wrote last; the primary's process may be slow to go.
+      if (ended_by_itself_) return {{Action::kEnd, "all", "the program ended by itself", status_}};
       return {{Action::kEnd, "all", "the gateway died, and the clients' connections with it", event.value}};
     case Kind::kLeaseExpired:
+      // Its program has ended: the process is only slow to go.
+      if (ended_by_itself_) return {{Action::kReport, "primary", "the program ended by itself", status_}};
       return primary_lost("the primary did not renew its lease", 128 + 9);
     case Kind::kStuckLock: {
       bool const again = stuck_ && Clock::now() - *stuck_ <= limits_.window;

