@@ -52,13 +52,11 @@ int go_on(BackupOptions const& options, runtime::protect::ProtectConfig const& c
     (*guard)->attach(process);
     (*guard)->start(process, recovery);
     if (!config.event) return;
-    runtime::events::Event event;
-    event.kind = runtime::events::Kind::kTookOver;
-    event.priority = runtime::events::Priority::kHigh;
-    event.subject = "primary";
-    event.detail = fmt::format("at epoch {} of term {}, taken at {:.6f}", from.number, from.term, taken_at);
-    event.value = static_cast<int64_t>(take_over.term);
-    config.event(std::move(event));
+    config.event({.kind = runtime::events::Kind::kTookOver,
+                  .priority = runtime::events::Priority::kHigh,
+                  .subject = "primary",
+                  .detail = fmt::format("at epoch {} of term {}, taken at {:.6f}", from.number, from.term, taken_at),
+                  .value = static_cast<int64_t>(take_over.term)});
   };
   restore.on_end = [&](vmm::GuestProcess& process) { (*guard)->ended(shell_status(process.exit_outcome())); };
   auto const status = checkpoint::run_restored(std::move(image), restore);

@@ -238,12 +238,11 @@ void Director::watch_lease() {
     if (!dying) alive = Clock::now();
     if (lease->held && Clock::now() - alive < kDying) continue;
     told = lease->term;
-    events::Event event;
-    event.kind = events::Kind::kLeaseExpired;
-    event.priority = events::Priority::kHigh;
-    event.subject = "primary";
-    event.detail = fmt::format("term {}{}", lease->term, lease->held ? ": its process is on its way out" : "");
-    spine_->post(std::move(event));
+    spine_->post(
+        {.kind = events::Kind::kLeaseExpired,
+         .priority = events::Priority::kHigh,
+         .subject = "primary",
+         .detail = fmt::format("term {}{}", lease->term, lease->held ? ": its process is on its way out" : "")});
   }
 }
 

@@ -15,7 +15,6 @@ namespace vmsrs::cli {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr char const* kPrefix = "vmsrs-protect-";
 
 // Ours, and its process is gone.
 bool is_left(fs::path const& path) {
@@ -42,7 +41,7 @@ PrivateFolder::PrivateFolder() {
     std::error_code ignored;
     if (is_left(entry.path())) fs::remove_all(entry.path(), ignored);
   }
-  std::string name = (parent / fmt::format("{}{}-XXXXXX", kPrefix, getpid())).string();
+  std::string name = (parent / fmt::format("vmsrs-protect-{}-XXXXXX", getpid())).string();
   if (mkdtemp(name.data()) != nullptr) path_ = name;
 }
 

@@ -69,11 +69,10 @@ vmm::Result<runtime::protect::ProtectConfig> protect_config(ProtectOptions const
   if (!options.model.empty()) {
     if (options.longest_ms < options.epoch_ms)
       return vmm::fail(vmm::Errc::kBadOption, "--longest-epoch is shorter than --epoch");
-    auto const model = predict::read_model(options.model);
+    auto model = predict::read_model(options.model);
     if (!model) return vmm::fail(vmm::Errc::kBadOption, model.error().message, model.error().sys_errno);
     double const shortest = static_cast<double>(options.epoch_ms) / 1000;
     double const longest = static_cast<double>(options.longest_ms) / 1000;
-    config.adaptive.model = options.model;
     if (options.epoch_policy == "threshold") {
       config.adaptive.policy = predict::ThresholdEpoch{shortest, longest, model->threshold};
     } else if (options.epoch_policy == "hazard") {
@@ -81,6 +80,7 @@ vmm::Result<runtime::protect::ProtectConfig> protect_config(ProtectOptions const
     } else {
       config.adaptive.policy = predict::YoungDalyEpoch{};
     }
+    config.adaptive.model = std::move(*model);
   }
   if (options.events_fd >= 0) {
     config.event = [pipe = std::make_shared<runtime::events::EventPipe>(options.events_fd)](

@@ -53,7 +53,11 @@ class FileJournal {
 //   return guard.made([&] { return host(…); });
 class FileChangeGuard {
  public:
-  FileChangeGuard(Thread& thread, FileChange const& change) : journal_(thread.process().file_journal), change_(change) {
+  // Of an open file that is no regular one (a pipe, a socket, a memfd) nobody is told.
+  FileChangeGuard(Thread& thread, FileChange const& change)
+      : journal_(change.file == nullptr || change.file->kind() == OpenFile::Kind::kFile ? thread.process().file_journal
+                                                                                        : nullptr),
+        change_(change) {
     if (journal_ != nullptr) token_ = journal_->begin(change_);
   }
   FileChangeGuard(FileChangeGuard const&) = delete;

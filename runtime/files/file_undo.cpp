@@ -14,6 +14,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <vector>
 
@@ -27,13 +28,13 @@ constexpr char const* kOwner = "owner";
 
 constexpr uint64_t kExiting = 0x4;  // PF_EXITING, in the flags of a task (proc(5))
 
-// A number of /proc/…/stat, by its place in proc(5); 0: no such process.
-uint64_t stat_field(std::string const& task, int number) {
+// A number of /proc/…/stat, by its place in proc(5); nothing: no such process.
+std::optional<uint64_t> stat_field(std::string const& task, int number) {
   std::ifstream file(task + "/stat");
   std::string text;
-  if (!std::getline(file, text)) return 0;
+  if (!std::getline(file, text)) return std::nullopt;
   size_t const name_end = text.rfind(')');
-  if (name_end == std::string::npos) return 0;
+  if (name_end == std::string::npos) return std::nullopt;
   std::istringstream fields(text.substr(name_end + 1));
   std::string field;
   for (int i = 3; i < number; ++i) fields >> field;
@@ -43,7 +44,7 @@ uint64_t stat_field(std::string const& task, int number) {
 }
 
 // When it began, by which a number that was given again is told.
-uint64_t start_of(pid_t pid) {
+std::optional<uint64_t> start_of(pid_t pid) {
   return stat_field(fmt::format("/proc/{}", pid), 22);
 }
 
@@ -184,25 +185,30 @@ std::string Segment::name() const {
 vmm::Result<void> claim(std::string const& folder) {
   std::string const to = folder + "/" + kOwner;
   std::string const next = fmt::format("{}.{}", to, getpid());
-  std::ofstream(next) << getpid() << ' ' << start_of(getpid()) << '\n';
-  if (std::rename(next.c_str(), to.c_str()) != 0) return vmm::fail_host(to);
+  std::ofstream file(next);
+  file << getpid() << ' ' << start_of(getpid()).value_or(0) << '\n';
+  file.close();
+  if (!file || std::rename(next.c_str(), to.c_str()) != 0) return vmm::fail_host(to);
   return {};
 }
 
 bool has_stopped(pid_t pid) {
   std::error_code error;
   for (auto const& task : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid), error)) {
-    uint64_t const flags = stat_field(task.path().string(), 9);
-    if (flags != 0 && (flags & kExiting) == 0) return false;
+    auto const flags = stat_field(task.path().string(), 9);
+    if (flags && (*flags & kExiting) == 0) return false;
   }
   return !error || error == std::errc::no_such_file_or_directory;
 }
 
 vmm::Result<void> fence(std::string const& folder, std::function<void(std::string const&)> const& note) {
-  std::ifstream owner(folder + "/" + kOwner);
+  std::string const name = folder + "/" + kOwner;
+  std::ifstream owner(name);
+  if (!owner) return {};  // nobody has claimed it, so nobody has kept or changed anything that could be gone back from
   pid_t pid = 0;
   uint64_t start = 0;
-  if (!(owner >> pid >> start) || pid == getpid()) return {};  // nobody has written
+  if (!(owner >> pid >> start)) return vmm::fail(vmm::Errc::kHostCall, name + ": it does not say who the primary was");
+  if (pid == getpid()) return {};
   vmm::ScopedFd const process(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
   if (process.get() < 0 && errno == ESRCH) return {};
   if (process.get() < 0) return vmm::fail_host(fmt::format("pidfd_open of the old primary, process {}", pid));
@@ -231,10 +237,8 @@ vmm::Result<Undone> undo_after(std::string const& folder, uint64_t term, uint64_
   Undo undo(note, undone);
   for (Segment const& segment : segments) {
     if (std::pair(segment.term, segment.epoch) < std::pair(term, epoch)) continue;
-    auto done = for_each_backwards(folder + "/" + segment.name(), [&](UndoRecord const& record) {
-      undo.take_back(record);
-      return true;
-    });
+    auto done =
+        for_each_backwards(folder + "/" + segment.name(), [&](UndoRecord const& record) { undo.take_back(record); });
     if (!done) return tl::unexpected(done.error());
   }
   for (Segment const& segment : segments) (void)unlink((folder + "/" + segment.name()).c_str());

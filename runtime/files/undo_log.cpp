@@ -91,7 +91,7 @@ int append(int fd, UndoRecord const& record) {
   return 0;
 }
 
-vmm::Result<void> for_each_backwards(std::string const& segment, std::function<bool(UndoRecord const&)> const& f) {
+vmm::Result<void> for_each_backwards(std::string const& segment, std::function<void(UndoRecord const&)> const& f) {
   vmm::ScopedFd const fd(open(segment.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0 && errno == ENOENT) return {};
   struct stat st {};
@@ -125,7 +125,7 @@ vmm::Result<void> for_each_backwards(std::string const& segment, std::function<b
   }
   for (size_t i = records.size(); i-- > 0;) {
     if (records[i].kind == UndoRecord::Kind::kNotMade || not_made.contains(i)) continue;
-    if (!f(records[i])) break;
+    f(records[i]);
   }
   return {};
 }

@@ -45,8 +45,8 @@ struct UndoRecord {
 // cut off again.
 int append(int fd, UndoRecord const& record);
 
-// Calls `f` for each record from the last one back to the first, without those whose change failed, until it answers
-// false. A missing segment is an empty one.
-vmm::Result<void> for_each_backwards(std::string const& segment, std::function<bool(UndoRecord const&)> const& f);
+// Calls `f` for each record from the last one back to the first, without those whose change failed. A missing segment
+// is an empty one.
+vmm::Result<void> for_each_backwards(std::string const& segment, std::function<void(UndoRecord const&)> const& f);
 
 }  // namespace vmsrs::runtime::files

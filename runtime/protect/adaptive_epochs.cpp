@@ -4,37 +4,32 @@
 #include <unistd.h>
 
 #include <cmath>
-#include <csignal>
 #include <cstdio>
+#include <utility>
+
+#include "runtime/replicate/quiet_thread.hpp"
 
 namespace vmsrs::runtime::protect {
 namespace {
 
-vmm::Error as_option_error(predict::Error const& error) {
-  return {vmm::Errc::kBadOption, error.message, error.sys_errno};
-}
+constexpr auto kEvery = std::chrono::seconds(1);  // as `vmsrs predict record` samples, by default
 
 }  // namespace
 
 vmm::Result<std::unique_ptr<AdaptiveEpochs>> AdaptiveEpochs::start(AdaptiveConfig config,
                                                                    std::function<void(Setting const&)> set) {
-  auto model = predict::read_model(config.model);
-  if (!model) return tl::unexpected(as_option_error(model.error()));
   auto sampler = predict::MetricsSampler::open(getpid());
-  if (!sampler) return tl::unexpected(as_option_error(sampler.error()));
-  return std::unique_ptr<AdaptiveEpochs>(
-      new AdaptiveEpochs(std::move(config), std::move(*model), std::move(*sampler), std::move(set)));
+  if (!sampler) return vmm::fail(vmm::Errc::kHostCall, sampler.error().message, sampler.error().sys_errno);
+  return std::unique_ptr<AdaptiveEpochs>(new AdaptiveEpochs(std::move(config), std::move(*sampler), std::move(set)));
 }
 
-AdaptiveEpochs::AdaptiveEpochs(AdaptiveConfig config, predict::Model model, predict::MetricsSampler sampler,
+AdaptiveEpochs::AdaptiveEpochs(AdaptiveConfig config, predict::MetricsSampler sampler,
                                std::function<void(Setting const&)> set)
-    : config_(std::move(config)), predictor_(std::move(model)), sampler_(std::move(sampler)), set_(std::move(set)) {
-  sigset_t all, before;  // the guest's signals are not this thread's business
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { follow(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
+    : policy_(config.policy),
+      predictor_(std::move(*config.model)),
+      sampler_(std::move(sampler)),
+      set_(std::move(set)),
+      thread_(replicate::quiet_thread([this] { follow(); })) {}
 
 AdaptiveEpochs::~AdaptiveEpochs() {
   {
@@ -49,7 +44,7 @@ void AdaptiveEpochs::follow() {
   auto next = std::chrono::steady_clock::now();
   std::chrono::milliseconds last{-1};
   for (;;) {
-    next += config_.every;
+    next += kEvery;
     {
       std::unique_lock lock(mutex_);
       if (wake_.wait_until(lock, next, [this] { return stop_; })) return;
@@ -61,9 +56,8 @@ void AdaptiveEpochs::follow() {
     }
     predict::Forecast const forecast = predictor_.observe(**sample);
     Setting setting;
-    setting.longest = std::chrono::milliseconds(std::lround(predict::epoch_length(config_.policy, forecast) * 1000));
+    setting.longest = std::chrono::milliseconds(std::lround(predict::epoch_length(policy_, forecast) * 1000));
     setting.trouble = forecast.trouble;
-    setting.alarm = forecast.alarm;
     setting.changed = setting.longest != std::exchange(last, setting.longest);
     set_(setting);
   }

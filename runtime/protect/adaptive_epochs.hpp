@@ -8,7 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <string>
+#include <optional>
 #include <thread>
 
 #include "runtime/predict/epoch_policy.hpp"
@@ -18,9 +18,8 @@
 namespace vmsrs::runtime::protect {
 
 struct AdaptiveConfig {
-  std::string model;  // a file of `vmsrs predict train`; empty: epochs are as long as they are
+  std::optional<predict::Model> model;  // nothing: epochs are as long as they are
   predict::EpochPolicy policy;
-  std::chrono::milliseconds every{1000};
 };
 
 class AdaptiveEpochs {
@@ -28,10 +27,10 @@ class AdaptiveEpochs {
   struct Setting {
     std::chrono::milliseconds longest{0};
     double trouble = 0;
-    bool alarm = false;
     bool changed = false;  // another length than the one before
   };
-  // Fails where the model cannot be read. `set` is called after each sample, on this object's thread.
+  // With a model. Fails where this process cannot be sampled. `set` is called after each sample, on this object's
+  // thread.
   static vmm::Result<std::unique_ptr<AdaptiveEpochs>> start(AdaptiveConfig config,
                                                             std::function<void(Setting const&)> set);
   ~AdaptiveEpochs();
@@ -39,11 +38,10 @@ class AdaptiveEpochs {
   AdaptiveEpochs& operator=(AdaptiveEpochs const&) = delete;
 
  private:
-  AdaptiveEpochs(AdaptiveConfig config, predict::Model model, predict::MetricsSampler sampler,
-                 std::function<void(Setting const&)> set);
+  AdaptiveEpochs(AdaptiveConfig config, predict::MetricsSampler sampler, std::function<void(Setting const&)> set);
   void follow();
 
-  AdaptiveConfig config_;
+  predict::EpochPolicy policy_;
   predict::Predictor predictor_;
   predict::MetricsSampler sampler_;
   std::function<void(Setting const&)> set_;

@@ -1,8 +1,7 @@
 #include "runtime/protect/guest_watch.hpp"
 
-#include <csignal>
-
 #include "runtime/detect/guest_look.hpp"
+#include "runtime/replicate/quiet_thread.hpp"
 
 namespace vmsrs::runtime::protect {
 namespace {
@@ -13,13 +12,10 @@ constexpr auto kLookEach = std::chrono::milliseconds(250);
 
 GuestWatch::GuestWatch(vmm::Process& process, std::chrono::milliseconds stands,
                        std::function<void(std::string const&)> stuck)
-    : process_(process), stands_(stands), stuck_(std::move(stuck)) {
-  sigset_t all, before;  // the guest's signals are not this thread's business
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { watch(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-}
+    : process_(process),
+      stands_(stands),
+      stuck_(std::move(stuck)),
+      thread_(replicate::quiet_thread([this] { watch(); })) {}
 
 GuestWatch::~GuestWatch() {
   {

@@ -79,13 +79,8 @@ struct ProtectedGuest::Parts {
 
   void tell(events::Kind kind, events::Priority priority, std::string detail, int64_t value) const {
     if (!config.event) return;
-    events::Event event;
-    event.kind = kind;
-    event.priority = priority;
-    event.subject = "primary";
-    event.detail = std::move(detail);
-    event.value = value;
-    config.event(std::move(event));
+    config.event(
+        {.kind = kind, .priority = priority, .subject = "primary", .detail = std::move(detail), .value = value});
   }
 
   vmm::Result<void> connect(replicate::Hello const& hello) {
@@ -157,8 +152,11 @@ vmm::Result<std::unique_ptr<ProtectedGuest>> ProtectedGuest::restored(ProtectCon
     auto const note = [](std::string const& text) { fmt::print(stderr, "vmsrs: failover: {}\n", text); };
     if (auto fenced = files::fence(folder, note); !fenced) return tl::unexpected(fenced.error());
     replicate::EpochName const resume = parts->link->welcome().resume;
-    if (auto undone = files::undo_after(folder, resume.term, resume.number, note); !undone)
-      return tl::unexpected(undone.error());
+    auto const undone = files::undo_after(folder, resume.term, resume.number, note);
+    if (!undone) return tl::unexpected(undone.error());
+    if (undone->changes != 0)
+      fmt::print(stderr, "vmsrs: failover: {} changes to files are taken back ({} bytes)\n", undone->changes,
+                 undone->bytes);
   }
   return std::unique_ptr<ProtectedGuest>(new ProtectedGuest(std::move(parts)));
 }
@@ -192,7 +190,7 @@ void ProtectedGuest::start(vmm::GuestProcess& process, Recovery* recovery) {
   parts.hears = parts.primary.get();
   if (parts.link->welcome().resume.number != 0) parts.link->start_thread();
   parts.primary->start();
-  if (!parts.config.adaptive.model.empty()) {
+  if (parts.config.adaptive.model) {
     auto adaptive = AdaptiveEpochs::start(parts.config.adaptive, [&parts](AdaptiveEpochs::Setting const& setting) {
       parts.primary->set_longest(setting.longest);
       if (!setting.changed) return;
@@ -200,7 +198,6 @@ void ProtectedGuest::start(vmm::GuestProcess& process, Recovery* recovery) {
                  fmt::format("{} ms; trouble {:.3f}", setting.longest.count(), setting.trouble),
                  setting.longest.count());
     });
-    // It was read before the guest began; a model that is gone by now changes nothing for the guest.
     if (adaptive) parts.adaptive = std::move(*adaptive);
     if (!adaptive) fmt::print(stderr, "vmsrs: adaptive epochs: {}; they stay as they are\n", adaptive.error().message);
   }

@@ -6,6 +6,7 @@
 #include <csignal>
 
 #include "runtime/replicate/named_socket.hpp"
+#include "runtime/replicate/quiet_thread.hpp"
 
 namespace asio = boost::asio;
 
@@ -46,12 +47,7 @@ GatewayLink::~GatewayLink() {
 }
 
 void GatewayLink::start_thread() {
-  // Signals are the business of whoever runs the guest.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { io_.run(); });
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  thread_ = quiet_thread([this] { io_.run(); });
 }
 
 void GatewayLink::gone(bool fenced, std::string const& why) {

@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <boost/asio/post.hpp>
-#include <csignal>
 #include <future>
+
+#include "runtime/replicate/quiet_thread.hpp"
 
 namespace asio = boost::asio;
 
@@ -13,16 +14,6 @@ namespace {
 
 constexpr auto kLookForBackup = std::chrono::milliseconds(100);
 constexpr auto kReadyTime = std::chrono::seconds(6);  // longer than a channel's handshake may take
-
-// Signals are the business of whoever runs the guest.
-std::thread quiet_thread(std::function<void()> body) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::thread thread(std::move(body));
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return thread;
-}
 
 }  // namespace
 
@@ -65,12 +56,7 @@ void Primary::program_ended(int status) {
 
 void Primary::tell(events::Kind kind, std::string detail, events::Priority priority) {
   if (!handlers_.event) return;
-  events::Event event;
-  event.kind = kind;
-  event.priority = priority;
-  event.subject = "backup";
-  event.detail = std::move(detail);
-  handlers_.event(std::move(event));
+  handlers_.event({.kind = kind, .priority = priority, .subject = "backup", .detail = std::move(detail)});
 }
 
 void Primary::end_term(std::string const& why) {

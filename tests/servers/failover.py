@@ -1,15 +1,31 @@
 """Kills the primaries of `vmsrs run --protect`, for the tests that look at what is left."""
 
+import glob
 import json
 import os
 import random
 import signal
+import tempfile
 import threading
 import time
 
 import monitor
 
 AT_MOST = 120
+SKIPPED = 77
+
+
+def cannot_run():
+    """Said, and the test's status is SKIPPED."""
+    if os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return False
+    print("skipped: needs /dev/kvm")
+    return True
+
+
+def folder_of(director):
+    """What a director keeps while it runs: of its parts, and of files."""
+    return glob.glob(os.path.join(tempfile.gettempdir(), f"vmsrs-protect-{director}-*"))
 
 
 def took_over(events):

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 
-SKIPPED = 77
+sys.dont_write_bytecode = True
+import failover
 
 
 def main():
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("skipped: needs /dev/kvm")
-        return SKIPPED
+    if failover.cannot_run():
+        return failover.SKIPPED
     with tempfile.TemporaryDirectory(prefix="vmsrs-failover-") as scratch:
         events = os.path.join(scratch, "events")
         done = subprocess.run([os.path.abspath(sys.argv[1]), "run", "--protect", "--events", events, "--", os.path.abspath(sys.argv[2])],

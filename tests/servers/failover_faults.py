@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tempfile
 
-SKIPPED, CRASHES = 77, 8
+sys.dont_write_bytecode = True
+import failover
+
+CRASHES = 8
 
 
 def main():
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("skipped: needs /dev/kvm")
-        return SKIPPED
+    if failover.cannot_run():
+        return failover.SKIPPED
     tools = os.path.join(os.path.abspath(sys.argv[1]), "bin")
     with tempfile.TemporaryDirectory(prefix="vmsrs-failover-") as scratch:
         events, result = os.path.join(scratch, "events"), os.path.join(scratch, "result")

@@ -15,8 +15,6 @@ import failover
 import load
 import programs
 
-SKIPPED = 77
-
 
 class OverTcp(programs.MariaDB):
     """Its clients come by TCP: what comes by a Unix socket does not go through the gateway."""
@@ -45,9 +43,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", metavar="FOLDER", help="the scratch folder, kept")
     options = parser.parse_args()
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("skipped: needs /dev/kvm")
-        return SKIPPED
+    if failover.cannot_run():
+        return failover.SKIPPED
     with tempfile.TemporaryDirectory(prefix="vmsrs-failover-") as temporary:
         scratch = options.keep or temporary
         events = os.path.join(scratch, "events")

@@ -14,7 +14,10 @@ import sys
 import tempfile
 import time
 
-SKIPPED, PATIENCE = 77, 40
+sys.dont_write_bytecode = True
+import failover
+
+PATIENCE = 40
 HERE, THERE = "10.77.1.1", "10.77.1.2"  # the gateway's host, the primary's
 
 
@@ -68,13 +71,12 @@ def text(path):
 
 
 def main():
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("skipped: needs /dev/kvm")
-        return SKIPPED
+    if failover.cannot_run():
+        return failover.SKIPPED
     etcd = shutil.which("etcd")
     if os.geteuid() != 0 or etcd is None or shutil.which("ip") is None:
         print("skipped: needs root, etcd and ip")
-        return SKIPPED
+        return failover.SKIPPED
     tools = os.path.join(os.path.abspath(sys.argv[1]), "bin")
     hosts = Hosts()
     with tempfile.TemporaryDirectory(prefix="vmsrs-failover-") as scratch:
@@ -84,7 +86,7 @@ def main():
         except subprocess.CalledProcessError as error:
             hosts.end()
             print(f"skipped: needs network name spaces: {error.stderr.strip()}")
-            return SKIPPED
+            return failover.SKIPPED
         try:
             with open(at("key"), "w", encoding="ascii") as file:
                 file.write(secrets.token_hex(32) + "\n")

@@ -16,13 +16,12 @@ import monitor
 import programs
 from load import RedisClient
 
-SKIPPED, FAILOVERS, AT_MOST = 77, 3, 90
+FAILOVERS, AT_MOST = 3, 90
 
 
 def main():
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("skipped: needs /dev/kvm")
-        return SKIPPED
+    if failover.cannot_run():
+        return failover.SKIPPED
     with tempfile.TemporaryDirectory(prefix="vmsrs-failover-") as scratch:
         events = os.path.join(scratch, "events")
         prefix = [os.path.abspath(sys.argv[1]), "run", "--protect", "--failover-window", "1", "--events", events, "--"]

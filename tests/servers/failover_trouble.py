@@ -21,7 +21,7 @@ sys.dont_write_bytecode = True
 import failover
 import monitor
 
-SKIPPED, PATIENCE = 77, 60
+PATIENCE = 60
 FULL = r"""
 import os, sys, time
 name = sys.argv[1]
@@ -120,9 +120,8 @@ def full_disk(tools, scratch):
 
 
 def main():
-    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
-        print("skipped: needs /dev/kvm")
-        return SKIPPED
+    if failover.cannot_run():
+        return failover.SKIPPED
     tools = os.path.join(os.path.abspath(sys.argv[1]), "bin")
     with tempfile.TemporaryDirectory(prefix="vmsrs-failover-") as scratch:
         slow_backup(tools, scratch)

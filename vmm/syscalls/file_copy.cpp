@@ -28,16 +28,13 @@ int64_t do_sendfile(Thread& thread, SyscallArgs const& args) {
   Offset offset{addr_arg(args, 2)};
   if (!offset.load(thread)) return -EFAULT;
   thread.announce_out({offset.at, offset.at ? 8U : 0U});
-  auto const call = [&] {
-    return host_blocking(thread, SYS_sendfile, to->host_fd(), from->host_fd(), offset.pointer(), args.a[3]);
-  };
-  int64_t const n = to->kind() != OpenFile::Kind::kFile ? call()
-                                                        : FileChangeGuard(thread, {.kind = FileChange::Kind::kWrite,
-                                                                                   .fd = to->host_fd(),
-                                                                                   .file = to.get(),
-                                                                                   .offset = FileChange::kOwnPosition,
-                                                                                   .size = args.a[3]})
-                                                              .made(call);
+  FileChangeGuard const change(thread, {.kind = FileChange::Kind::kWrite,
+                                        .fd = to->host_fd(),
+                                        .file = to.get(),
+                                        .offset = FileChange::kOwnPosition,
+                                        .size = args.a[3]});
+  int64_t const n = change.made(
+      [&] { return host_blocking(thread, SYS_sendfile, to->host_fd(), from->host_fd(), offset.pointer(), args.a[3]); });
   if (n >= 0 && !offset.store(thread)) return -EFAULT;
   return finish_io(thread, *to, n);
 }
@@ -52,22 +49,19 @@ int64_t do_move(Thread& thread, SyscallArgs const& args) {
   if (!in.load(thread) || !out.load(thread)) return -EFAULT;
   thread.announce_out({in.at, in.at ? 8U : 0U});
   thread.announce_out({out.at, out.at ? 8U : 0U});
-  auto const call = [&] {
+  // How much a pipe will give is not known beforehand, nor when: callers do without, as for a file system that cannot.
+  if (args.nr == SYS_splice && to->kind() == OpenFile::Kind::kFile && thread.process().file_journal != nullptr) {
+    return -EINVAL;
+  }
+  FileChangeGuard const change(thread, {.kind = FileChange::Kind::kWrite,
+                                        .fd = to->host_fd(),
+                                        .file = to.get(),
+                                        .offset = out.at ? static_cast<uint64_t>(out.value) : FileChange::kOwnPosition,
+                                        .size = args.a[4]});
+  int64_t const n = change.made([&] {
     return host_blocking(thread, static_cast<long>(args.nr), from->host_fd(), in.pointer(), to->host_fd(),
                          out.pointer(), args.a[4], args.a[5]);
-  };
-  // How much a pipe will give is not known beforehand, nor when: callers do without, as for a file system that cannot.
-  bool const into_file = to->kind() == OpenFile::Kind::kFile;
-  if (into_file && args.nr == SYS_splice && thread.process().file_journal != nullptr) return -EINVAL;
-  int64_t const n =
-      !into_file
-          ? call()
-          : FileChangeGuard(thread, {.kind = FileChange::Kind::kWrite,
-                                     .fd = to->host_fd(),
-                                     .file = to.get(),
-                                     .offset = out.at ? static_cast<uint64_t>(out.value) : FileChange::kOwnPosition,
-                                     .size = args.a[4]})
-                .made(call);
+  });
   if (n >= 0 && (!in.store(thread) || !out.store(thread))) return -EFAULT;
   return finish_io(thread, *to, n);
 }

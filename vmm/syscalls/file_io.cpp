@@ -33,10 +33,6 @@ int64_t finish_io(Thread& thread, OpenFile const& file, int64_t result) {
 
 namespace {
 
-bool to_file(OpenFile const& file) {
-  return file.kind() == OpenFile::Kind::kFile;
-}
-
 FileChangeGuard write_change(Thread& thread, OpenFile& file, uint64_t offset, uint64_t size, int mode = 0) {
   return {thread,
           {.kind = FileChange::Kind::kWrite,
@@ -65,7 +61,7 @@ int64_t transfer(Thread& thread, SyscallArgs const& args, Access access) {
   auto const call = [&] {
     return host_blocking(thread, static_cast<long>(args.nr), file->host_fd(), buffer, size, args.a[3]);
   };
-  if (access == Access::kRead && to_file(*file)) {
+  if (access == Access::kRead) {
     uint64_t const offset = args.nr == SYS_write ? FileChange::kOwnPosition : args.a[3];
     return finish_io(thread, *file, write_change(thread, *file, offset, size).made(call));
   }
@@ -90,7 +86,7 @@ int64_t transfer_vector(Thread& thread, SyscallArgs const& args, Access access) 
     return host_blocking(thread, static_cast<long>(args.nr), file->host_fd(), vectors.data(), vectors.size(), args.a[3],
                          args.a[4], args.a[5]);
   };
-  if (access == Access::kRead && to_file(*file)) {
+  if (access == Access::kRead) {
     // pwritev2's offset -1 is the file's own position.
     uint64_t const offset = args.nr == SYS_writev ? FileChange::kOwnPosition : args.a[3];
     int const mode = args.nr == SYS_pwritev2 && (args.a[5] & RWF_APPEND) != 0 ? O_APPEND : 0;

@@ -50,9 +50,7 @@ int64_t sys_mmap(Thread& t, SyscallArgs const& args) {
   if ((map_flags & 0xf) == MAP_SHARED && (prot & PROT_WRITE) && access != O_RDWR) return -EACCES;
   uint64_t const text = text_of(file->host_fd(), static_cast<int>(prot), map_flags, offset);
   // What the guest will store there is seen at epochs' boundaries; what there is before the next one is kept now.
-  bool const writes =
-      (map_flags & MAP_TYPE) != MAP_PRIVATE && access == O_RDWR && file->kind() == OpenFile::Kind::kFile;
-  if (writes && t.process().file_journal != nullptr) {
+  if ((map_flags & MAP_TYPE) != MAP_PRIVATE && access == O_RDWR) {
     FileChangeGuard const change(
         t,
         {.kind = FileChange::Kind::kWrite, .fd = file->host_fd(), .file = file.get(), .offset = offset, .size = size});
