@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 using nlohmann::json;
 
@@ -14,6 +15,9 @@ namespace vmsrs::runtime {
 namespace {
 
 constexpr auto kAnswerTime = std::chrono::milliseconds(700);
+// A member that has just started, or whose disk is busy, answers its first requests late: a part that is only starting
+// itself asks again. One that holds a lease or is announced does not: it has its own time to watch.
+constexpr auto kStartTime = std::chrono::seconds(10);
 constexpr int kPartSeconds = 3;
 
 std::string base64(std::string const& text) {
@@ -48,6 +52,15 @@ uint64_t number(json const& object, char const* name) {
   return value;
 }
 
+// The first key and value that a transaction's i-th request, a range, found.
+std::optional<json> first_kv(json const& done, size_t i) {
+  json const responses = done.value("responses", json::array());
+  if (i >= responses.size()) return std::nullopt;
+  json const kvs = responses[i].value("response_range", json::object()).value("kvs", json::array());
+  if (kvs.empty()) return std::nullopt;
+  return kvs[0];
+}
+
 int whole_seconds(std::chrono::milliseconds time) {
   return std::max(1, static_cast<int>((time.count() + 999) / 1000));
 }
@@ -57,8 +70,19 @@ int whole_seconds(std::chrono::milliseconds time) {
 struct EtcdCoordinator::Api {
   std::vector<std::string> members;  // "HOST:PORT"; the one that answered last comes first
   std::string root;
+  std::chrono::steady_clock::time_point starting_until = std::chrono::steady_clock::now() + kStartTime;
 
   vmm::Result<json> post(std::string const& path, json const& body) {
+    for (;;) {
+      bool late = false;
+      auto answer = ask_each(path, body, &late);
+      if (answer || !late || std::chrono::steady_clock::now() > starting_until) return answer;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
+  }
+
+  // late: a member is there, and did not answer in its time or has no leader yet.
+  vmm::Result<json> ask_each(std::string const& path, json const& body, bool* late) {
     std::string problems;
     for (size_t i = 0; i < members.size(); ++i) {
       httplib::Client client("http://" + members[i]);
@@ -77,6 +101,7 @@ struct EtcdCoordinator::Api {
           return parsed;
         }
       }
+      *late |= answer ? answer->status >= 500 : answer.error() == httplib::Error::Read;
       problems += fmt::format("{}{}: {}", problems.empty() ? "" : "; ", members[i],
                               answer ? fmt::format("HTTP status {}: {}", answer->status, answer->body)
                                      : httplib::to_string(answer.error()));
@@ -130,15 +155,23 @@ vmm::Result<std::optional<Term>> EtcdCoordinator::acquire(std::chrono::milliseco
   std::string const key = api_->key("primary");
   json const absent = {{"key", key}, {"target", "CREATE"}, {"result", "EQUAL"}, {"create_revision", "0"}};
   json const put = {{"requestPut", {{"key", key}, {"value", base64("held")}, {"lease", *lease}}}};
-  auto const done = api_->post("/v3/kv/txn", {{"compare", {absent}}, {"success", {put}}});
+  json const range = {{"requestRange", {{"key", key}}}};
+  auto const done = api_->post("/v3/kv/txn", {{"compare", {absent}}, {"success", {put}}, {"failure", {range}}});
   // An answer that is lost leaves a key that ends with its lease.
   if (!done) return tl::unexpected(done.error());
-  if (!done->value("succeeded", false)) {
-    api_->drop(*lease);
-    return std::nullopt;
+  if (done->value("succeeded", false)) {
+    held_ = number((*done)["header"], "revision");
+  } else {
+    // Asked again after a lost answer, the key is there with this very lease.
+    auto const holder = first_kv(*done, 0);
+    if (!holder || holder->value("lease", "") != *lease) {
+      api_->drop(*lease);
+      return std::nullopt;
+    }
+    held_ = number(*holder, "create_revision");
   }
   lease_id_ = *lease;
-  held_ = number((*done)["header"], "revision");
+  api_->starting_until = {};
   return held_;
 }
 
@@ -170,18 +203,12 @@ vmm::Result<Coordinator::Lease> EtcdCoordinator::look() {
   auto const done = api_->post("/v3/kv/txn", {{"success", {range, note}}});
   if (!done) return tl::unexpected(done.error());
   Lease lease;
-  json const responses = done->value("responses", json::array());
-  auto const first_kv = [&](size_t i) -> json {
-    if (i >= responses.size()) return nullptr;
-    json const kvs = responses[i].value("response_range", json::object()).value("kvs", json::array());
-    return kvs.empty() ? json(nullptr) : kvs[0];
-  };
-  if (json const held = first_kv(0); !held.is_null()) {
-    lease.term = number(held, "create_revision");
+  if (auto const held = first_kv(*done, 0)) {
+    lease.term = number(*held, "create_revision");
     lease.held = true;
   }
-  if (json const revoked = first_kv(1); !revoked.is_null()) {
-    std::string const text = from_base64(revoked.value("value", ""));
+  if (auto const revoked = first_kv(*done, 1)) {
+    std::string const text = from_base64(revoked->value("value", ""));
     Term term = 0;
     auto const [end, error] = std::from_chars(text.data(), text.data() + text.size(), term);
     if (!lease.held && error == std::errc()) {
@@ -206,6 +233,7 @@ vmm::Result<void> EtcdCoordinator::announce(PartRole role, std::string const& ad
   if (!put) return tl::unexpected(put.error());
   part_lease_id_ = *lease;
   part_key_ = key;
+  api_->starting_until = {};
   return {};
 }
 

@@ -54,6 +54,15 @@ class Members {
     waitpid(pids_[i], nullptr, 0);
     pids_[i] = -1;
   }
+  // It runs for a moment at a time, as on a machine whose disk or processors are busy.
+  void run_now_and_then(size_t i, std::chrono::milliseconds stopped, std::chrono::milliseconds running, int times) {
+    for (int n = 0; n < times; ++n) {
+      kill(pids_[i], SIGSTOP);
+      std::this_thread::sleep_for(stopped);
+      kill(pids_[i], SIGCONT);
+      std::this_thread::sleep_for(running);
+    }
+  }
   // Null: none answers, or not all did at the start.
   std::unique_ptr<Coordinator> open() {
     if (!ready_) return nullptr;
@@ -176,6 +185,29 @@ TEST(EtcdCoordinator, OneHolderTermsGrowAndALeaseRunsOut) {
   EXPECT_TRUE(a->find(PartRole::kGateway)->empty());
   ASSERT_TRUE(b->withdraw());
   EXPECT_EQ(*a->find(PartRole::kBackup), std::vector<std::string>{"127.0.0.1:7001"});
+}
+
+TEST(EtcdCoordinator, APartThatStartsWaitsForALateMember) {
+  if (no_etcd()) GTEST_SKIP() << "needs etcd (Debian: etcd-server)";
+  Members members(1);
+  auto const b = members.open();
+  ASSERT_TRUE(b);
+  std::jthread late([&] { members.run_now_and_then(0, 900ms, 2ms, 5); });
+  std::this_thread::sleep_for(50ms);
+  auto const began = std::chrono::steady_clock::now();
+  auto const a = members.open();
+  ASSERT_TRUE(a);
+  auto const got = a->acquire(30s);
+  ASSERT_TRUE(got) << got.error().message;
+  ASSERT_TRUE(*got) << "an answer that came too late was its own";
+  EXPECT_GT(std::chrono::steady_clock::now() - began, 700ms) << "nothing was late";
+  late.join();
+  EXPECT_EQ(b->look()->term, **got);
+  EXPECT_TRUE(*a->renew(**got, 30s));
+  members.stop(0);
+  auto const gone = std::chrono::steady_clock::now();
+  EXPECT_FALSE(a->renew(**got, 30s));
+  EXPECT_LT(std::chrono::steady_clock::now() - gone, 3s) << "one that holds a lease has no time to wait";
 }
 
 TEST(EtcdCoordinator, OfThreeMembersOneMayDieNotTwo) {

@@ -93,7 +93,7 @@ def main():
             client, peer = f"http://{HERE}:2379", f"http://{HERE}:2380"
             hosts.start(0, at("etcd"), etcd, "--data-dir", at("data"), "--listen-client-urls", client, "--advertise-client-urls",
                         client, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster",
-                        f"default={peer}", "--log-level", "error")
+                        f"default={peer}", "--log-level", "error", "--unsafe-no-fsync")
             asked = ["ip", "netns", "exec", hosts.names[0], sys.executable, "-c", f"import socket; socket.create_connection(('{HERE}', 2379), 1)"]
             wait_for("etcd", lambda: subprocess.run(asked, check=False, capture_output=True).returncode == 0, [at("etcd")])
             parts = ["--key-file", at("key"), "--coordinator", f"etcd://{HERE}:2379/bookstore"]
