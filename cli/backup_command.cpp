@@ -5,9 +5,11 @@
 #include <cstdio>
 
 #include "cli/commands.hpp"
+#include "cli/detect_options.hpp"
 #include "cli/protect_options.hpp"
 #include "runtime/checkpoint/image.hpp"
 #include "runtime/checkpoint/restore.hpp"
+#include "runtime/recovery.hpp"
 #include "runtime/replicate/backup.hpp"
 
 namespace vmsrs::cli {
@@ -17,6 +19,7 @@ namespace replicate = runtime::replicate;
 
 struct BackupOptions {
   ProtectOptions parts;
+  StatusOptions status;
   std::string listen, report, pollers = "auto";
   uint64_t grace_ms = 0;
   bool verbose = false;
@@ -41,6 +44,10 @@ int go_on(BackupOptions const& options, runtime::protect::ProtectConfig const& c
   if (!guard) return fail(guard.error());
   replicate::EpochName const from = (*guard)->resume();
   if (auto settled = store.settle(from); !settled) return fail(settled.error());
+  // The lost primary is fenced by now: its name is free. A guest that nobody can see still serves its users.
+  auto publisher = make_publisher(options.status, image.program(), options.verbose);
+  if (!publisher) fmt::print(stderr, "vmsrs: backup: no status page: {}\n", publisher.error().message);
+  runtime::detect::Publisher* const shown = publisher ? publisher->get() : nullptr;
   double const taken_at = static_cast<double>(image.taken_at_ns()) / 1e9;
   checkpoint::RestoreConfig restore;
   restore.owner = &(*guard)->sockets();
@@ -50,6 +57,11 @@ int go_on(BackupOptions const& options, runtime::protect::ProtectConfig const& c
   restore.recovery.on_report = [&](runtime::FaultReport const& report) { (*guard)->fault_seen(report); };
   restore.on_ready = [&](vmm::GuestProcess& process, runtime::Recovery* recovery) {
     (*guard)->attach(process);
+    if (shown != nullptr) {
+      std::function<uint64_t()> open_scopes;
+      if (recovery != nullptr) open_scopes = [recovery] { return recovery->open_scopes(); };
+      shown->start(process, std::move(open_scopes));
+    }
     (*guard)->start(process, recovery);
     if (!config.event) return;
     config.event({.kind = runtime::events::Kind::kTookOver,
@@ -58,7 +70,10 @@ int go_on(BackupOptions const& options, runtime::protect::ProtectConfig const& c
                   .detail = fmt::format("at epoch {} of term {}, taken at {:.6f}", from.number, from.term, taken_at),
                   .value = static_cast<int64_t>(take_over.term)});
   };
-  restore.on_end = [&](vmm::GuestProcess& process) { (*guard)->ended(shell_status(process.exit_outcome())); };
+  restore.on_end = [&](vmm::GuestProcess& process) {
+    if (shown != nullptr) shown->finish();
+    (*guard)->ended(shell_status(process.exit_outcome()));
+  };
   auto const status = checkpoint::run_restored(std::move(image), restore);
   if (!status) return fail(status.error());
   return status->shell_status();
@@ -105,6 +120,7 @@ Command add_backup(CLI::App& app) {
   app.add_option("--listen", options->listen, "where the primary comes: HOST:PORT, unix:PATH")->required();
   add_part_options(app, options->parts, true);
   add_epoch_options(app, options->parts);
+  add_status_options(app, options->status);
   app.add_option("--grace", options->grace_ms, "milliseconds that a lease which ran out is left to somebody else")
       ->capture_default_str();
   app.add_option("--report", options->report, "append one JSON line for each fault to a file (-: standard output)");

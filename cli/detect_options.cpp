@@ -40,6 +40,23 @@ void add_status_options(CLI::App& app, StatusOptions& options) {
   add_registry_option(app, options.registry);
 }
 
+std::vector<std::string> status_words(StatusOptions const& options) {
+  std::vector<std::string> words;
+  auto const add = [&words](char const* option, std::string const& value) {
+    words.emplace_back(option);
+    words.push_back(value);
+  };
+  if (!options.name.empty()) add("--name", options.name);
+  if (!options.on) words.emplace_back("--no-status");
+  if (options.service) words.emplace_back("--service");
+  for (std::string const& probe : options.probes) add("--probe", probe);
+  add("--probe-timeout", std::to_string(options.timeout_ms));
+  add("--probe-period", std::to_string(options.period_ms));
+  add("--probe-start", std::to_string(options.start_ms));
+  if (!options.registry.empty()) add("--registry", options.registry);
+  return words;
+}
+
 vmm::Result<AppRegistration> app_of(std::string const& text, size_t n, StatusOptions const& times) {
   AppRegistration app;
   size_t const equals = text.find('='), scheme = text.find("://");

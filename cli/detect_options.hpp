@@ -27,6 +27,9 @@ void add_probe_times(CLI::App& app, StatusOptions& options);
 vmm::Result<std::unique_ptr<runtime::detect::Publisher>> make_publisher(StatusOptions const& options,
                                                                         std::string const& program, bool verbose);
 
+// The same options, as words for another command.
+std::vector<std::string> status_words(StatusOptions const& options);
+
 // "[NAME=]URL"; the name of the n-th without one is "app", "app2"…
 vmm::Result<runtime::detect::AppRegistration> app_of(std::string const& text, size_t n, StatusOptions const& times);
 

@@ -306,6 +306,7 @@ void Director::start_backup() {
     words.insert(words.end(), {"--predict", options_.model, "--longest-epoch", std::to_string(options_.longest_ms),
                                "--epoch-policy", options_.epoch_policy});
   }
+  if (!options_.epoch_log.empty()) words.insert(words.end(), {"--epoch-log", options_.epoch_log});
   words.insert(words.end(), for_backup_.begin(), for_backup_.end());
   spawn("backup", words, {});
 }

@@ -1,10 +1,30 @@
 #include "cli/protect_options.hpp"
 
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstring>
 #include <memory>
 
 #include "runtime/events/event_pipe.hpp"
 
 namespace vmsrs::cli {
+
+namespace {
+
+// A line of --epoch-log. Written whole, so that the lines of a primary and of the one after it do not mix.
+void write_epoch(int fd, runtime::replicate::SafeEpoch const& epoch) {
+  auto const seconds = [](std::chrono::steady_clock::time_point t) {
+    return std::chrono::duration<double>(t.time_since_epoch()).count();
+  };
+  std::string const line =
+      fmt::format("{} {} {:.6f} {:.6f} {} {} {}\n", epoch.name.term, epoch.name.number, seconds(epoch.asked),
+                  seconds(epoch.safe), epoch.bytes, epoch.longest.count(), epoch.full ? "full" : "changes");
+  (void)!write(fd, line.data(), line.size());
+}
+
+}  // namespace
 
 void add_part_options(CLI::App& app, ProtectOptions& options, bool required) {
   auto* const gateway = app.add_option("--gateway", options.gateway, "where the gateway listens: HOST:PORT, unix:PATH");
@@ -47,6 +67,9 @@ void add_epoch_options(CLI::App& app, ProtectOptions& options) {
       ->check(CLI::IsMember({"threshold", "hazard", "young-daly"}))
       ->capture_default_str()
       ->needs(model);
+  app.add_option("--epoch-log", options.epoch_log,
+                 "append a line for each epoch that is safe: term, number, when it was taken and when safe (seconds of "
+                 "CLOCK_MONOTONIC), bytes, the longest time set (ms), full or changes");
   app.add_option("--lease", options.lease_ms, "milliseconds without a sign of life after which a primary is given up")
       ->check(number)
       ->capture_default_str();
@@ -81,6 +104,14 @@ vmm::Result<runtime::protect::ProtectConfig> protect_config(ProtectOptions const
       config.adaptive.policy = predict::YoungDalyEpoch{};
     }
     config.adaptive.model = std::move(*model);
+  }
+  if (!options.epoch_log.empty()) {
+    int const fd = open(options.epoch_log.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
+    if (fd < 0)
+      return vmm::fail(vmm::Errc::kBadOption,
+                       fmt::format("--epoch-log {}: {}", options.epoch_log, std::strerror(errno)), errno);
+    std::shared_ptr<void> const file(nullptr, [fd](void*) { close(fd); });
+    config.epoch_is_safe = [fd, file](runtime::replicate::SafeEpoch const& epoch) { write_epoch(fd, epoch); };
   }
   if (options.events_fd >= 0) {
     config.event = [pipe = std::make_shared<runtime::events::EventPipe>(options.events_fd)](

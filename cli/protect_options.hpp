@@ -16,6 +16,7 @@ struct ProtectOptions {
   // With a model: epochs between epoch_ms and longest_ms, by the forecast.
   std::string model, epoch_policy = "threshold";
   uint64_t longest_ms = 1000;
+  std::string epoch_log;
   int events_fd = -1;  // where what is noticed goes; negative: nowhere
 
   // This process runs the guest and the other parts are there already.

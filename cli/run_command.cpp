@@ -299,6 +299,11 @@ std::vector<std::string> for_backup(RunOptions const& options) {
     words.push_back(options.recovery_options.report);
   }
   if (options.verbose) words.emplace_back("--verbose");
+  // The guest that a backup goes on with has the name that this one has.
+  StatusOptions named = options.status;
+  if (named.on && named.name.empty()) named.name = std::filesystem::path(options.program.front()).filename().string();
+  auto const status = status_words(named);
+  words.insert(words.end(), status.begin(), status.end());
   return words;
 }
 

@@ -6,6 +6,8 @@
 
 #include <charconv>
 #include <ctime>
+#include <filesystem>
+#include <fstream>
 #include <string>
 #include <utility>
 
@@ -13,6 +15,8 @@ namespace vmsrs::predict {
 namespace {
 
 constexpr std::array<char const*, 3> kFiles{"statm", "net/dev", "io"};
+constexpr std::string_view kLeftOut = "replication";
+constexpr int kSearchEvery = 60;
 
 double now(clockid_t clock) {
   timespec t{};
@@ -84,16 +88,53 @@ Result<MetricsSampler> MetricsSampler::open(pid_t pid) {
   if (!counters) return tl::unexpected(counters.error());
   if (!*counters) return fail(fmt::format("process {} has ended", pid), ESRCH);
   sampler.last_ = **counters;
+  sampler.find_left_out();
+  sampler.last_.left_out = sampler.left_out_cpu();
+  sampler.until_search_ = 1;  // threads that are only being started get their names by then
   return sampler;
 }
 
 MetricsSampler::MetricsSampler(MetricsSampler&& other) noexcept
-    : pid_(other.pid_), clock_(other.clock_), files_(std::exchange(other.files_, {-1, -1, -1})), last_(other.last_) {}
+    : pid_(other.pid_),
+      clock_(other.clock_),
+      files_(std::exchange(other.files_, {-1, -1, -1})),
+      left_out_(std::exchange(other.left_out_, {})),
+      until_search_(other.until_search_),
+      last_(other.last_) {}
 
 MetricsSampler::~MetricsSampler() {
   for (int const fd : files_) {
     if (fd >= 0) close(fd);
   }
+  close_left_out();
+}
+
+void MetricsSampler::close_left_out() {
+  for (int const fd : left_out_) close(fd);
+  left_out_.clear();
+}
+
+void MetricsSampler::find_left_out() {
+  close_left_out();
+  std::error_code error;
+  for (auto const& task : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", pid_), error)) {
+    std::string name;
+    std::getline(std::ifstream(task.path() / "comm"), name);
+    if (name != kLeftOut) continue;
+    int const fd = ::open((task.path() / "schedstat").c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) left_out_.push_back(fd);
+  }
+}
+
+// Seconds; "RUN-NANOSECONDS wait-nanoseconds slices". A thread that has ended counts nothing.
+double MetricsSampler::left_out_cpu() {
+  double sum = 0;
+  for (int const fd : left_out_) {
+    auto const text = contents(fd);
+    std::string_view rest = text ? std::string_view(*text) : std::string_view();
+    sum += take_number(rest) * 1e-9;
+  }
+  return sum;
 }
 
 Result<std::optional<MetricsSampler::Counters>> MetricsSampler::read_counters() {
@@ -126,11 +167,19 @@ Result<std::optional<Sample>> MetricsSampler::sample() {
   if (!*read) return std::nullopt;
   Counters const& c = **read;
   double const seconds = std::max(c.time - last_.time, 1e-6);  // the clock may have been set back
+  double const left_out = left_out_cpu();
   auto const rate = [seconds](double before, double after) { return std::max(after - before, 0.0) / seconds; };
   Sample sample;
   sample.time = c.time;
-  sample.metrics = {rate(last_.cpu, c.cpu), c.memory, rate(last_.network, c.network), rate(last_.disk, c.disk)};
+  double const of_guest = c.cpu - last_.cpu - std::max(left_out - last_.left_out, 0.0);
+  sample.metrics = {rate(0, of_guest), c.memory, rate(last_.network, c.network), rate(last_.disk, c.disk)};
   last_ = c;
+  last_.left_out = left_out;
+  if (--until_search_ <= 0) {
+    find_left_out();
+    last_.left_out = left_out_cpu();
+    until_search_ = kSearchEvery;
+  }
   return sample;
 }
 

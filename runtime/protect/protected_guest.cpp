@@ -181,12 +181,12 @@ void ProtectedGuest::start(vmm::GuestProcess& process, Recovery* recovery) {
     if (auto claimed = files::claim(parts.config.undo_folder); !claimed) leave_at_once(claimed.error().message);
   }
   parts.epochs = std::make_unique<GuestEpochs>(process, recovery, parts.sockets, parts.journal.get());
-  parts.primary =
-      std::make_unique<replicate::Primary>(*parts.link, *parts.coordinator, *parts.epochs, parts.config.primary,
-                                           replicate::Primary::Handlers{[&parts](std::string const& why) {
-                                                                          if (!parts.ending.load()) leave_at_once(why);
-                                                                        },
-                                                                        parts.config.event});
+  parts.primary = std::make_unique<replicate::Primary>(
+      *parts.link, *parts.coordinator, *parts.epochs, parts.config.primary,
+      replicate::Primary::Handlers{[&parts](std::string const& why) {
+                                     if (!parts.ending.load()) leave_at_once(why);
+                                   },
+                                   parts.config.event, parts.config.epoch_is_safe});
   parts.hears = parts.primary.get();
   if (parts.link->welcome().resume.number != 0) parts.link->start_thread();
   parts.primary->start();

@@ -37,6 +37,7 @@ struct ProtectConfig {
   // at a failover (runtime/files). Empty: files are not taken care of.
   std::string undo_folder;
   AdaptiveConfig adaptive;
+  std::function<void(replicate::SafeEpoch const&)> epoch_is_safe;  // null: nobody wants to know
 };
 
 class ProtectedGuest {

@@ -211,6 +211,7 @@ bool Primary::one_epoch(bool full) {
   std::unique_lock lock(mutex_);
   ++figures_.epochs;
   figures_.bytes += size;
+  auto const longest = config_.longest;
   bool const safe = changed_.wait_for(lock, config_.backup_answers_within, [&] {
     return stop_ || backup_lost_ || (held_ >= name.number && whole_ >= name.number);
   });
@@ -218,6 +219,9 @@ bool Primary::one_epoch(bool full) {
   if (safe) {
     lock.unlock();
     source_.safe(name.number);
+    if (handlers_.safe)
+      handlers_.safe(
+          {.name = name, .full = taken->full, .bytes = size, .asked = last_, .safe = Clock::now(), .longest = longest});
     lock.lock();
   } else {
     backup_lost_ = true;

@@ -38,6 +38,15 @@ class EpochSource {
   virtual void unprotected() {}
 };
 
+// An epoch that a backup holds and whose output may leave.
+struct SafeEpoch {
+  EpochName name;
+  bool full = false;
+  size_t bytes = 0;
+  std::chrono::steady_clock::time_point asked, safe;  // the boundary is a little after `asked`
+  std::chrono::milliseconds longest{0};               // as it was set then
+};
+
 struct PrimaryConfig {
   Key key;
   std::chrono::milliseconds shortest{5}, longest{100};
@@ -51,6 +60,7 @@ class Primary {
   struct Handlers {
     std::function<void(std::string const& why)> fenced;  // the term is over: end without any further effect
     std::function<void(events::Event)> event;
+    std::function<void(SafeEpoch const&)> safe;  // the epochs' thread
   };
   struct Figures {
     uint64_t epochs = 0, bytes = 0, backups_lost = 0;

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -164,6 +165,39 @@ TEST(PredictSampler, SeesTheCpuAndTheMemoryOfAProcess) {
   EXPECT_NEAR((*read)->metrics[0], used / passed.count(), 0.05);
   EXPECT_GT((*read)->metrics[1], 64e6);
   EXPECT_FALSE((*read)->health);
+}
+
+TEST(PredictSampler, LeavesOutWhatReplicationUses) {
+  std::atomic<bool> over = false;
+  auto const spin = [&over] {
+    while (!over) {
+    }
+  };
+  std::jthread replication(spin), guest;
+  pthread_setname_np(replication.native_handle(), "replication");
+  auto sampler = MetricsSampler::open(getpid());
+  ASSERT_TRUE(sampler) << sampler.error().message;
+  // Two busy threads may have one processor: what each gets is asked of its own clock.
+  clockid_t clock{};
+  pthread_getcpuclockid(replication.native_handle(), &clock);
+  guest = std::jthread(spin);
+  clockid_t guest_clock{};
+  pthread_getcpuclockid(guest.native_handle(), &guest_clock);
+  auto const used = [](clockid_t c) {
+    timespec t{};
+    clock_gettime(c, &t);
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_nsec) * 1e-9;
+  };
+  double const left_out = used(clock), of_guest = used(guest_clock);
+  auto const began = std::chrono::steady_clock::now();
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  auto const sample = sampler->sample();
+  double const seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
+  double const guest_used = used(guest_clock) - of_guest;
+  EXPECT_GT(used(clock) - left_out, 0.05) << "replication used nothing";
+  over = true;
+  ASSERT_TRUE(sample && *sample);
+  EXPECT_NEAR((*sample)->metrics[0], guest_used / seconds, 0.15 * guest_used / seconds + 0.02);
 }
 
 TEST(PredictSampler, AProcessThatHasEndedIsNoError) {
