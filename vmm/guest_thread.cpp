@@ -92,8 +92,8 @@ void GuestThread::run() {
       on_syscall_exit(*call);
     } else if (auto const* exception = std::get_if<ExitException>(&exit)) {
       on_exception(*exception);
-    } else if (std::holds_alternative<ExitDenied>(exit)) {
-      on_denied();
+    } else if (auto const* denied = std::get_if<ExitDenied>(&exit)) {
+      on_denied(*denied);
     } else if (auto const* broken = std::get_if<ExitBroken>(&exit)) {
       process_.broken(broken->what);
     }
@@ -321,8 +321,27 @@ void GuestThread::on_exception(ExitException const& exception) {
   fault(f, &trap);
 }
 
+// To the instruction before rip, which stores there. Where none is found what follows it counts as the one at fault.
+void GuestThread::step_back(uint64_t not_stored) {
+  for (unsigned length = 2; length <= kMaxInstruction; ++length) {
+    uint8_t bytes[kMaxInstruction];
+    if (!read_code(regs_.rip - length, bytes, length)) return;
+    Registers before = regs_;
+    before.rip -= length;
+    DecodedInstruction const instruction = decode({bytes, length}, before);
+    if (instruction.length != length) continue;
+    for (unsigned i = 0; i < instruction.count; ++i) {
+      MemoryAccess const& access = instruction.accesses[i];
+      if (!access.write || (access.address.value & (kPageSize - 1)) != not_stored) continue;
+      regs_ = before;
+      return;
+    }
+  }
+}
+
 // The host mapping denied an access. KVM does not say which: decode the instruction.
-void GuestThread::on_denied() {
+void GuestThread::on_denied(ExitDenied const& exit) {
+  if (exit.not_stored) step_back(*exit.not_stored);
   AddressSpace& space = memory();
   uint8_t bytes[kMaxInstruction];
   unsigned readable = 0;

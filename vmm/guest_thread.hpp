@@ -55,7 +55,8 @@ class GuestThread final : public Thread, private CallServer {
   void make_call(SyscallArgs const& args);
   int64_t dispatch(SyscallArgs const& args);
   void on_exception(ExitException const& exception);
-  void on_denied();
+  void on_denied(ExitDenied const& exit);
+  void step_back(uint64_t not_stored);
   [[nodiscard]] bool read_code(uint64_t from, void* to, uint64_t size);
   [[nodiscard]] bool look_up(GuestAddr addr, Vma& vma) const;
   void fault(Fault const& fault, ThreadSignals::Trap const* trap);

@@ -16,6 +16,7 @@ constexpr uint32_t kMsrStar = 0xc0000081, kMsrLstar = 0xc0000082, kMsrFmask = 0x
 constexpr uint64_t kFlagsCleared = 0x257fd5;  // everything that a syscall may clear: the stub needs none of them
 constexpr uint64_t kUserFlags = 0x250dd5;     // CF PF AF ZF SF TF DF OF RF AC ID: what ring 3 may change
 constexpr uint64_t kPlainFlags = 0x202;
+constexpr int kMostPieces = 16;  // of one instruction's memory accesses
 constexpr uint8_t kBusyTss = 11, kAvailableTss = 9;
 
 constexpr bool has_error_code(int vector) {
@@ -200,6 +201,13 @@ VmExit Vcpu::classify(Registers& regs) {
   if (run_->exit_reason != KVM_EXIT_IO) {
     if (run_->exit_reason == KVM_EXIT_INTR) return ExitKicked{};
     uint32_t const sub = run_->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run_->internal.suberror : 0;
+    // An instruction that this KVM carries out itself (sldt, str, smsw… of ring 3) met memory that the host denies: KVM
+    // takes that for a device, where the processor would have met a page fault.
+    bool const emulated = run_->exit_reason == KVM_EXIT_MMIO || sub == KVM_INTERNAL_ERROR_EMULATION;
+    ExitDenied denied;
+    if (run_->exit_reason == KVM_EXIT_MMIO && run_->mmio.is_write != 0)
+      denied.not_stored = run_->mmio.phys_addr & 0xfff;
+    if (emulated && (run_->s.regs.sregs.cs.selector & 3) == 3 && drop_emulation()) return denied;
     return ExitBroken{fmt::format(
         "KVM exit reason {} (sub-error {}, hardware reason {:#x}) at rip {:#x}", run_->exit_reason, sub,
         run_->exit_reason == KVM_EXIT_FAIL_ENTRY ? run_->fail_entry.hardware_entry_failure_reason : 0, regs.rip)};
@@ -219,6 +227,25 @@ VmExit Vcpu::classify(Registers& regs) {
   // The exit instruction executed by ring 3 itself, or in another vCPU's stub: a privileged instruction, as on Linux.
   if (regs.rip >= 2 && run_->io.port == kExitPort) return ExitException{13, 0, 0};
   return ExitBroken{fmt::format("unexpected port exit {:#x} at rip {:#x}", run_->io.port, regs.rip)};
+}
+
+// Ends what KVM has begun for an instruction and would go on with at the next run; the registers are set anew then
+// anyway.
+bool Vcpu::drop_emulation() {
+  for (int pieces = 0; run_->exit_reason == KVM_EXIT_MMIO; ++pieces) {
+    if (pieces == kMostPieces) return false;
+    uint8_t volatile* const at_once = immediate_exit();  // the gate clears it
+    *at_once = 1;
+    if (ioctl(fd_.get(), KVM_RUN, 0) < 0) {
+      if (errno != EINTR) return false;
+      break;
+    }
+  }
+  kvm_vcpu_events events{};
+  if (ioctl(fd_.get(), KVM_GET_VCPU_EVENTS, &events) != 0) return false;
+  if (events.exception.injected == 0 && events.exception.pending == 0) return true;
+  events.exception.injected = events.exception.pending = 0;
+  return ioctl(fd_.get(), KVM_SET_VCPU_EVENTS, &events) == 0;
 }
 
 bool Vcpu::get_xsave(std::span<std::byte> to) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <string>
 #include <variant>
@@ -23,7 +24,10 @@ struct ExitException {  // ring 3 raised an exception; registers are those of th
   uint64_t error_code;
   uint64_t cr2;  // #PF only
 };
-struct ExitDenied {};  // an access that the host mapping does not allow, at regs.rip
+struct ExitDenied {  // an access that the host mapping does not allow, by the instruction at regs.rip
+  // Or by the one before it, which KVM carried out but for its store here: the address's lowest 12 bits.
+  std::optional<uint64_t> not_stored;
+};
 struct ExitKicked {};  // a signal or immediate_exit
 struct ExitBroken {    // nothing the guest should be able to cause: the VM cannot go on
   std::string what;
@@ -62,6 +66,7 @@ class Vcpu {
   void put(Registers const& regs);
   void take(Registers& regs);
   VmExit classify(Registers& regs);
+  bool drop_emulation();
   [[nodiscard]] bool in_stub(uint64_t rip) const noexcept;
   ExitSyscall take_call(Registers& regs) const noexcept;
 

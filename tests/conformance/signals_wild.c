@@ -1,15 +1,18 @@
-// Wild addresses: read, written, jumped to, and as stack and program counter that a signal handler returns to. Each is a
-// fault of the thread that does it, with the address and code that Linux gives, and nothing else.
+// Wild addresses: read, written, jumped to, and as stack and program counter that a signal handler returns to. Each is
+// a fault of the thread that does it, with the address and code that Linux gives, and nothing else. Instructions that
+// store a system register there fault too; how depends on the processor (UMIP).
 #define _GNU_SOURCE
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <ucontext.h>
 
 static sigjmp_buf back;
 static volatile int putting;  // 0, or the register that the next signal's return sets
 static uint64_t wild;
+static int only_number;
 
 static void on_signal(int number, siginfo_t* info, void* context) {
   ucontext_t* user = context;
@@ -17,6 +20,10 @@ static void on_signal(int number, siginfo_t* info, void* context) {
     user->uc_mcontext.gregs[putting] = (greg_t)wild;
     putting = 0;
     return;
+  }
+  if (only_number) {
+    printf(" %d", number);
+    siglongjmp(back, 1);
   }
   printf(" %d/%d/%lx", number, info->si_code, (unsigned long)(uintptr_t)info->si_addr);
   siglongjmp(back, 1);
@@ -32,6 +39,15 @@ static void try_all(uint64_t address) {
   if (sigsetjmp(back, 1) == 0) raise(SIGUSR1);
   putting = REG_RSP;
   if (sigsetjmp(back, 1) == 0) raise(SIGUSR1);
+  printf("\n");
+}
+
+static void store_registers(uint64_t address) {
+  printf("%lx:", (unsigned long)address);
+  short volatile* const to = (short volatile*)address;
+  if (sigsetjmp(back, 1) == 0) __asm__ volatile("sldt %0" : "=m"(*to));
+  if (sigsetjmp(back, 1) == 0) __asm__ volatile("str %0" : "=m"(*to));
+  if (sigsetjmp(back, 1) == 0) __asm__ volatile("smsw %0" : "=m"(*to));
   printf("\n");
 }
 
@@ -54,6 +70,16 @@ int main(void) {
   // Between the powers, in steps of a GiB, where programs usually have nothing.
   for (uint64_t gib = 1; gib < 64; ++gib) try_all(gib << 30);
   for (uint64_t gib = 65; gib < 512; gib += 16) try_all((gib << 30) - 4096);
+  only_number = 1;
+  static uint64_t const nowhere[] = {0, 4096, 1ULL << 30, 1ULL << 36, 3ULL << 36, 1ULL << 46, 1ULL << 62};
+  for (unsigned i = 0; i < sizeof nowhere / sizeof *nowhere; ++i) store_registers(nowhere[i]);
+  char* const denied = mmap(NULL, 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (sigsetjmp(back, 1) == 0) __asm__ volatile("sldt %0" : "=m"(*(short volatile*)denied));
+  mprotect(denied, 8192, PROT_READ);
+  if (sigsetjmp(back, 1) == 0) __asm__ volatile("str %0" : "=m"(*(short volatile*)denied));
+  if (sigsetjmp(back, 1) == 0) __asm__ volatile("smsw %0" : "=m"(*(short volatile*)(denied + 4095)));
+  printf("\n");
+  only_number = 0;
   try_all(UINT64_MAX);
   try_all(0xffff800000000000);
   return 0;
