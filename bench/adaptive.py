@@ -5,9 +5,11 @@ loses (docs/predictor.md).
   bench/run adaptive [--data DIR] [--train N] [--episodes N] [--seconds N] [--jobs N] [--json FILE]        needs root
 
 Records episodes of trouble under protection (scripts/record-trouble, --train of each kind at 25 ms and as many at 1 s),
-trains a model of them, and lets further ones be judged: each policy in relaxed and strict mode gets a healthy stretch of
---seconds, which ends with a kill that nothing announces, and the two that matter --episodes of each kind of trouble, at
-whose end the guest's process is lost. What DIR holds already is not recorded again.
+trains a model of them, records half as many with epochs as that one sets them, and trains the model that is judged, of
+all: an epoch's length shows in what the guest uses, and the model must know both lengths and the change between them.
+Then each policy in relaxed and strict mode gets healthy stretches of --seconds, which end with a kill that nothing
+announces, and the two that matter --episodes of each kind of trouble, at whose end the guest's process is lost (hazard,
+and the strict ones: one each). What DIR holds already is not recorded again.
 """
 
 import argparse
@@ -46,41 +48,64 @@ def record(folder, kind, seed, seconds, mode, more):
         return json.load(file)
 
 
-def train(options):
-    """The model's path."""
-    model = os.path.join(options.data, "guest.model")
-    jobs = []
-    for epoch in (25, 1000):
-        folder = os.path.join(options.data, f"train-{epoch}")
-        more = ["--epoch", str(epoch)]
-        jobs.append((folder, "healthy", 1, 300, "relaxed", more))
-        jobs += [(folder, kind, seed, 0, "relaxed", more) for seed in range(1, options.train + 1) for kind in KINDS]
+def record_all(options, jobs):
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda job: record(*job), jobs))
+        return list(pool.map(lambda job: record(*job), jobs))
+
+
+def train_jobs(options, name, seeds, more):
+    folder = os.path.join(options.data, f"train-{name}")
+    return [(folder, "healthy", 1, 300, "relaxed", more), *((folder, kind, seed, 0, "relaxed", more) for seed in seeds for kind in KINDS)]
+
+
+def learn(options, name, folders):
+    """The model's path."""
+    model = os.path.join(options.data, name)
     if not os.path.exists(model):
-        recordings = sorted(glob.glob(os.path.join(options.data, "train-*", "*.csv")))
+        recordings = sorted(path for folder in folders for path in glob.glob(os.path.join(options.data, f"train-{folder}", "*.csv")))
         done = subprocess.run([VMSRS, "predict", "train", "--model", model, *recordings], capture_output=True, text=True, check=False)
         if done.returncode != 0:
             sys.exit(done.stderr)
     return model
 
 
+def train(options):
+    """The model's path."""
+    seeds = range(1, options.train + 1)
+    record_all(options, [job for epoch in ("25", "1000") for job in train_jobs(options, epoch, seeds, ["--epoch", epoch])])
+    first = learn(options, "first.model", ("25", "1000"))
+    more = policies(first)["threshold"]
+    record_all(options, train_jobs(options, "adaptive", range(21, 21 + (options.train + 1) // 2), more))
+    return learn(options, "guest.model", ("25", "1000", "adaptive"))
+
+
 def judge(options, model):
     """{(mode, policy): [episode …]}"""
-    jobs = [("none", "none", "healthy", seed, None, []) for seed in range(101, 101 + options.healthy)]
+    seeds = range(101, 101 + options.healthy)
+    healthy = [("none", "none", "healthy", seed, []) for seed in seeds]
+    trouble = []
     for mode in ("relaxed", "strict"):
         for name, more in policies(model).items():
-            jobs += [(mode, name, "healthy", seed, mode, more) for seed in range(101, 101 + options.healthy)]
-            episodes = options.episodes if mode == "relaxed" and name in ("fixed-25", "threshold") else 1
-            jobs += [(mode, name, kind, seed, mode, more) for kind in KINDS for seed in range(101, 101 + episodes)]
-    # One after the other, so that a policy's load is not its neighbour's; the seeds outermost, so that what the machine
-    # does meanwhile falls on all.
-    jobs.sort(key=lambda job: job[3])
+            healthy += [(mode, name, "healthy", seed, more) for seed in (seeds if mode == "relaxed" else seeds[:1])]
+            matters = name in ("fixed-25", "threshold")
+            episodes = options.episodes if mode == "relaxed" and matters else 1 if matters or (mode == "relaxed" and name == "hazard") else 0
+            trouble += [(mode, name, kind, seed, more) for kind in KINDS for seed in range(101, 101 + episodes)]
+
+    def one(job):
+        mode, name, kind, seed, more = job
+        return record(os.path.join(options.data, f"{mode}-{name}"), kind, seed, options.seconds, None if mode == "none" else mode, more)
+
+    # What answers cost is measured one at a time, so that a policy's load is not its neighbour's; the seeds outermost, so
+    # that what the machine does meanwhile falls on all.
+    healthy.sort(key=lambda job: job[3])
+    trouble.sort(key=lambda job: job[3])
+    results = [one(job) for job in healthy]
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        results += pool.map(one, trouble)
     found = {}
-    for mode, name, kind, seed, protect, more in jobs:
-        episode = record(os.path.join(options.data, f"{mode}-{name}"), kind, seed, options.seconds, protect, more)
+    for job, episode in zip(healthy + trouble, results):
         if episode is not None:
-            found.setdefault((mode, name), []).append(episode)
+            found.setdefault(job[:2], []).append(episode)
     return found
 
 
