@@ -40,9 +40,10 @@ struct FileChange {
 class FileJournal {
  public:
   virtual ~FileJournal() = default;
-  // The change is made next, by the calling thread. Negative: -errno: it must not be made, and is the guest's answer.
+  // The change is made next, by the calling thread, for `thread` (null: for none that is ever paused). Negative: it
+  // must not be made, and this is the call's result: -errno, or kRestartSys, where a poller would have to wait.
   // Otherwise end() follows with what this answered, on the same thread.
-  virtual int64_t begin(FileChange const& change) = 0;
+  virtual int64_t begin(FileChange const& change, Thread* thread) = 0;
   // The change was made, or with a negative `result` was not.
   virtual void end(FileChange const& change, int64_t token, int64_t result) noexcept = 0;
 };
@@ -58,7 +59,7 @@ class FileChangeGuard {
       : journal_(change.file == nullptr || change.file->kind() == OpenFile::Kind::kFile ? thread.process().file_journal
                                                                                         : nullptr),
         change_(change) {
-    if (journal_ != nullptr) token_ = journal_->begin(change_);
+    if (journal_ != nullptr) token_ = journal_->begin(change_, &thread);
   }
   FileChangeGuard(FileChangeGuard const&) = delete;
   FileChangeGuard& operator=(FileChangeGuard const&) = delete;

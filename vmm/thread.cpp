@@ -59,6 +59,18 @@ int64_t Thread::try_in_place(long nr, std::array<uint64_t, 6> const& a) {
   return kRestartSys;
 }
 
+void Thread::begin_wait() noexcept {
+  wait_call_.store(-1, std::memory_order_relaxed);
+  wait_word_.store(0, std::memory_order_relaxed);
+  state_.store(RunState::kBlocked);
+  process_.state_changed();
+}
+
+void Thread::end_wait() noexcept {
+  state_.store(RunState::kMonitor);
+  process_.park_if_pausing(*this);
+}
+
 void Thread::kick() noexcept {
   kicked_.store(true);
   if (int const tid = host_tid_.load(); tid != 0) syscall(SYS_tgkill, getpid(), tid, kick_signal());

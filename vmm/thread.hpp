@@ -57,6 +57,19 @@ class Thread {
   // restartable sequence). Otherwise value or -errno. In an exitless call it never waits: kRestartSys where it would.
   int64_t block_in(long nr, uint64_t a0 = 0, uint64_t a1 = 0, uint64_t a2 = 0, uint64_t a3 = 0, uint64_t a4 = 0,
                    uint64_t a5 = 0);
+  // Waits for a lock of the monitor's own that another thread may hold while it is parked within a call: that counts as
+  // blocked, else who pauses all would wait for this thread, this one for that, and that one for who pauses all. The
+  // lock may come with a pause: this thread is parked with it then. False, without the lock: in an exitless call it
+  // would have to wait.
+  template <class TryLock, class Lock>
+  [[nodiscard]] bool lock_in(TryLock const& try_lock, Lock const& lock) {
+    if (try_lock()) return true;
+    if (exitless_) return false;
+    begin_wait();
+    lock();
+    end_wait();
+    return true;
+  }
   // CLOCK_MONOTONIC ns at which the present (perhaps restarted) call must give up; 0: not set.
   // Cleared by dispatch() when the call really ends.
   [[nodiscard]] int64_t& restart_deadline() noexcept { return restart_deadline_; }
@@ -104,6 +117,8 @@ class Thread {
 
  protected:
   Thread(Process& process, int tid) : process_(process), tid_(tid) {}
+  void begin_wait() noexcept;
+  void end_wait() noexcept;
 
   Process& process_;
   int tid_;

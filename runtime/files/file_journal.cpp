@@ -59,6 +59,14 @@ bool same_file(struct stat const& a, struct stat const& b) {
   return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+// Whoever holds one of these locks may be parked with it.
+template <class TryLock, class Lock>
+bool lock_for(vmm::Thread* thread, TryLock const& try_lock, Lock const& lock) {
+  if (thread != nullptr) return thread->lock_in(try_lock, lock);
+  lock();
+  return true;
+}
+
 }  // namespace
 
 struct FileJournal::File {
@@ -164,7 +172,7 @@ int64_t FileJournal::keep_bytes(File const& file, uint64_t offset, uint64_t size
   return 0;
 }
 
-int64_t FileJournal::change_bytes(vmm::FileChange const& change, int64_t& held) {
+int64_t FileJournal::change_bytes(vmm::FileChange const& change, vmm::Thread* thread, int64_t& held) {
   File file;
   if (change.file != nullptr && change.file->standard.load() >= 0) return 0;
   if (fstat(change.fd, &file.st) != 0) return 0;  // the call itself says what is wrong
@@ -177,7 +185,10 @@ int64_t FileJournal::change_bytes(vmm::FileChange const& change, int64_t& held) 
     bool const appends = ((fcntl(change.fd, F_GETFL) | change.mode) & O_APPEND) != 0;
     if (appends || offset == vmm::FileChange::kOwnPosition) {
       // Nobody moves it between this look and the call.
-      positions_[position_lock].lock();
+      std::mutex& position = positions_[position_lock];
+      if (!lock_for(
+              thread, [&] { return position.try_lock(); }, [&] { position.lock(); }))
+        return vmm::kRestartSys;
       held = kPosition | static_cast<int64_t>(position_lock << kHeldBits);
       if (fstat(change.fd, &file.st) != 0) return 0;
       length = static_cast<uint64_t>(file.st.st_size);
@@ -261,14 +272,18 @@ int64_t FileJournal::change_names(vmm::FileChange const& change, uint64_t& index
   return keep(record, &index);
 }
 
-int64_t FileJournal::begin(vmm::FileChange const& change) {
+int64_t FileJournal::begin(vmm::FileChange const& change, vmm::Thread* thread) {
   if (!active_) return kNothing;
   int64_t error = 0, held = kShared;
   if (change.kind < Kind::kCreate) {
-    names_.lock_shared();
-    error = change_bytes(change, held);
+    if (!lock_for(
+            thread, [&] { return names_.try_lock_shared(); }, [&] { names_.lock_shared(); }))
+      return vmm::kRestartSys;
+    error = change_bytes(change, thread, held);
   } else {
-    names_.lock();
+    if (!lock_for(
+            thread, [&] { return names_.try_lock(); }, [&] { names_.lock(); }))
+      return vmm::kRestartSys;
     uint64_t index = UINT64_MAX;
     error = change_names(change, index);
     held = kAlone | static_cast<int64_t>((index + 1) << kHeldBits);

@@ -45,7 +45,7 @@ class FileJournal : public vmm::FileJournal {
   // Nobody goes back at all.
   void stop();
 
-  int64_t begin(vmm::FileChange const& change) override;
+  int64_t begin(vmm::FileChange const& change, vmm::Thread* thread) override;
   void end(vmm::FileChange const& change, int64_t token, int64_t result) noexcept override;
 
   struct Figures {
@@ -57,7 +57,7 @@ class FileJournal : public vmm::FileJournal {
   struct File;
   int64_t keep(UndoRecord const& record, uint64_t* index = nullptr);
   int64_t keep_bytes(File const& file, uint64_t offset, uint64_t size);
-  int64_t change_bytes(vmm::FileChange const& change, int64_t& held);
+  int64_t change_bytes(vmm::FileChange const& change, vmm::Thread* thread, int64_t& held);
   void mark(vmm::FileChange const& change) const noexcept;
   int64_t change_names(vmm::FileChange const& change, uint64_t& index);
   int64_t keep_removed(int directory, char const* name, std::string const& path, struct stat const& st,

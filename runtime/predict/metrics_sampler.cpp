@@ -155,6 +155,7 @@ Result<std::optional<MetricsSampler::Counters>> MetricsSampler::read_counters() 
   std::string_view statm = text[0];
   take_number(statm);
   c.memory = take_number(statm) * page;
+  c.shared_memory = take_number(statm) * page;
   if (c.memory == 0) return std::nullopt;  // a process that has ended and was not waited for yet
   c.network = network_bytes(text[1]);
   c.disk = value_of(text[2], "\nread_bytes:") + value_of(text[2], "\nwrite_bytes:");
@@ -172,7 +173,8 @@ Result<std::optional<Sample>> MetricsSampler::sample() {
   Sample sample;
   sample.time = c.time;
   double const of_guest = c.cpu - last_.cpu - std::max(left_out - last_.left_out, 0.0);
-  sample.metrics = {rate(0, of_guest), c.memory, rate(last_.network, c.network), rate(last_.disk, c.disk)};
+  double const memory = left_out_.empty() ? c.memory : c.shared_memory;
+  sample.metrics = {rate(0, of_guest), memory, rate(last_.network, c.network), rate(last_.disk, c.disk)};
   last_ = c;
   last_.left_out = left_out;
   if (--until_search_ <= 0) {

@@ -17,8 +17,9 @@ namespace vmsrs::predict {
 // interface of its own. On loopback each byte counts twice, once sent and once received.
 //
 // Threads named "replication" are left out of the CPU time (replicate/quiet_thread.hpp): what a forecast makes an epoch
-// cost must not make the next forecast. Theirs is from /proc/PID/task/TID/schedstat; threads that come or go are
-// noticed within a minute of samples.
+// cost must not make the next forecast. Nor do the epochs that they hold in memory: where there are such threads only
+// the memory counts that is not anonymous, which of a monitor is its guest's. Theirs is from
+// /proc/PID/task/TID/schedstat; threads that come or go are noticed within a minute of samples.
 //
 // Not thread-safe. The files stay open, so a new process with the same id is not mistaken for the old one.
 class MetricsSampler {
@@ -35,7 +36,7 @@ class MetricsSampler {
  private:
   struct Counters {
     double time = 0, cpu = 0, network = 0, disk = 0;  // seconds, seconds, bytes, bytes
-    double memory = 0;                                // bytes, now
+    double memory = 0, shared_memory = 0;             // bytes, now
     double left_out = 0;                              // seconds of CPU
   };
   MetricsSampler() = default;

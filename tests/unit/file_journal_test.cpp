@@ -77,7 +77,7 @@ class Guest {
 
   template <class Call>
   int64_t change(FileChange const& what, Call const& call) {
-    int64_t const token = journal_.begin(what);
+    int64_t const token = journal_.begin(what, nullptr);
     if (token < 0) return token;
     int64_t const result = call() < 0 ? -errno : 0;
     journal_.end(what, token, result);
