@@ -79,6 +79,18 @@ class Program {
     }
     return true;
   }
+  // Until it listens for `vmsrs checkpoint` (runtime/checkpoint/control.hpp); a restored guest says nothing before.
+  [[nodiscard]] bool listens() const {
+    auto const until = std::chrono::steady_clock::now() + patience();
+    std::string const name = " @vmsrs-" + std::to_string(pid_), accepts = " 00010000 ";
+    while (std::chrono::steady_clock::now() < until) {
+      std::ifstream sockets("/proc/net/unix");
+      for (std::string line; std::getline(sockets, line);)
+        if (line.ends_with(name) && line.find(accepts) != std::string::npos) return true;
+      std::this_thread::sleep_for(10ms);
+    }
+    return false;
+  }
   // Its status when it has ended by itself; 128 + signal.
   int status() {
     wait_for("\1nothing says this");
@@ -184,7 +196,8 @@ TEST_F(CheckpointEpochs, RestoredGuestIsCheckpointedAgain) {
   for (int generation = 0; generation < 3; ++generation) {
     take(*guest, {"--epochs", "3", "--every", "5"});
     guest = std::make_unique<Program>(Words{CHECKPOINT_VMSRS, "restore", file("state")});
-    std::this_thread::sleep_for(200ms);
+    ASSERT_TRUE(guest->listens()) << guest->said();
+    std::this_thread::sleep_for(50ms);  // it has run
   }
   go();
   EXPECT_EQ(guest->status(), 7) << guest->said();
