@@ -77,7 +77,8 @@ Result<SystemPages> SystemPages::create(uint64_t low_end, uint64_t high_base, ui
   for (uint64_t a = kLargePage; a < low_end; a += kLargePage) {
     s.page(pd_low)[a / kLargePage] = a | kTable | kDirty | kLarge;
   }
-  // The high window's first GiB is nobody's (address_space.hpp): there is no memory there, and a page fault must say so.
+  // The high window's first GiB is nobody's (address_space.hpp): there is no memory there, and a page fault must say
+  // so.
   for (unsigned i = 1; i < high_pds; ++i) {
     uint64_t const gib = high_base + i * kGiB;
     s.page(1)[gib / kGiB] = address(pd_high + i) | kTable;
