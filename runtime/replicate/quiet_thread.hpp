@@ -1,7 +1,5 @@
-// A thread that gets no signal: they are the business of whoever runs the guest. It goes before the guest's threads
-// where that is allowed: it works little, and while it waits for a processor a guest is stopped or a lease runs out.
-// All have one name, by which what protection uses of the CPU is told from what the guest does
-// (predict/metrics_sampler.hpp).
+// A thread that gets no signal: they are the business of whoever runs the guest. All have one name, by which what
+// protection uses of the CPU is told from what the guest does (predict/metrics_sampler.hpp).
 #pragma once
 
 #include <functional>
